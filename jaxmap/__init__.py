@@ -1,0 +1,63 @@
+"""Bayesian weak-lensing mass maps in JAX: from galaxy shapes to posterior samples of the mass."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear, shear_catalog, shear_map
+    from jaxmap.cosmology import PLANCK18, Cosmology, convergence_power
+    from jaxmap.estimators import Estimator, KaiserSquires, Wiener
+    from jaxmap.field import grid_of_catalog
+    from jaxmap.grid import Grid
+    from jaxmap.likelihood import ShearLikelihood
+    from jaxmap.mapfiles import read_mass_map, write_mass_map
+    from jaxmap.massmap import MassMap
+    from jaxmap.plot import plot_mass_map
+    from jaxmap.prior import GaussianPrior
+    from jaxmap.readers import read_shear
+    from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
+    from jaxmap.spectra import PowerSpectrum, power_spectrum
+
+__version__ = "0.1.0"
+
+# Resolved on first use, so that `import jaxmap` and `jaxmap --help` do not wait for jax.
+_HOME = {
+    "Cosmology": "cosmology",
+    "Estimator": "estimators",
+    "GaussianPrior": "prior",
+    "Grid": "grid",
+    "KaiserSquires": "estimators",
+    "MassMap": "massmap",
+    "PLANCK18": "cosmology",
+    "PowerSpectrum": "spectra",
+    "RedshiftDistribution": "redshifts",
+    "ShearCatalog": "catalog",
+    "ShearLikelihood": "likelihood",
+    "ShearMap": "catalog",
+    "Wiener": "estimators",
+    "bin_shear": "catalog",
+    "convergence_power": "cosmology",
+    "grid_of_catalog": "field",
+    "plot_mass_map": "plot",
+    "power_spectrum": "spectra",
+    "read_mass_map": "mapfiles",
+    "read_redshift_distribution": "redshifts",
+    "read_shear": "readers",
+    "shear_catalog": "catalog",
+    "shear_map": "catalog",
+    "write_mass_map": "mapfiles",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxmap' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jaxmap.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

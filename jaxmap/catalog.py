@@ -1,0 +1,288 @@
+"""Galaxy shapes (ShearCatalog), their mean per pixel (ShearMap), and the way between them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxmap.grid import Grid
+from jaxmap.operators import sum_in_pixels
+
+log = logging.getLogger(__name__)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ShearCatalog:
+    """Calibrated shapes of galaxies; host arrays, made by `shear_catalog` or a reader.
+
+    Args:
+        ra_deg: right ascension (ICRS) in degrees, float64, shape ``(n,)``.
+        dec_deg: declination in degrees, float64.
+        ellipticity: complex estimate of the reduced shear, e1 + i e2, x = west, y = north.
+        weight: relative weight, >= 0.
+        z: redshift, or None.
+    """
+
+    ra_deg: np.ndarray
+    dec_deg: np.ndarray
+    ellipticity: np.ndarray
+    weight: np.ndarray
+    z: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ra_deg)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ShearMap:
+    """Mean shear per pixel with its noise; made by `bin_shear` or `shear_map`.
+
+    Args:
+        shear: complex, shape ``(ny, nx)``, zero where nothing was observed.
+        weight: inverse noise variance of the two components, shape ``(2, ny, nx)``; 0 = masked.
+        grid: pixel grid.
+        counts: number of galaxies per pixel, or None.
+    """
+
+    shear: jax.Array
+    weight: jax.Array
+    grid: Grid = field(metadata={"static": True})
+    counts: jax.Array | None = None
+
+    @property
+    def mask(self) -> jax.Array:
+        """True where the shear was observed, shape ``(ny, nx)``."""
+        return jnp.any(self.weight > 0, axis=0)
+
+
+def shear_catalog(
+    ra_deg: ArrayLike,
+    dec_deg: ArrayLike,
+    ellipticity: ArrayLike,
+    weight: ArrayLike | None = None,
+    z: ArrayLike | None = None,
+) -> ShearCatalog:
+    """Check galaxy shapes and make them a `ShearCatalog`.
+
+    Args:
+        ra_deg, dec_deg: ICRS positions in degrees, shape ``(n,)``; any RA branch (360 wraps).
+        ellipticity: complex e1 + i e2 that estimates the reduced shear, (a - b)/(a + b) kind, in
+            the frame x = west, y = north.
+        weight: relative weights, >= 0; equal weights by default.
+        z: redshifts, optional.
+
+    Raises:
+        ValueError: for unequal lengths, fewer than two galaxies, values that are not finite,
+            declinations beyond the poles, negative or vanishing weights, or |e| > 1 in more than
+            1 % of the galaxies (fewer are a warning: KSB estimates do scatter beyond 1).
+    """
+    shapes = np.asarray(ellipticity)
+    columns = {
+        "ra": np.asarray(ra_deg, np.float64),
+        "dec": np.asarray(dec_deg, np.float64),
+        "e1": np.asarray(shapes.real, np.float64),
+        "e2": np.asarray(shapes.imag, np.float64),
+        "weight": np.ones(shapes.shape) if weight is None else np.asarray(weight, np.float64),
+    }
+    if z is not None:
+        columns["z"] = np.asarray(z, np.float64)
+    lengths = {name: values.shape for name, values in columns.items()}
+    if shapes.ndim != 1 or len(set(lengths.values())) > 1:
+        raise ValueError(f"catalogue columns have shapes {lengths}; expected equally long vectors")
+    _check_values(columns)
+    return ShearCatalog(
+        ra_deg=columns["ra"],
+        dec_deg=columns["dec"],
+        ellipticity=columns["e1"] + 1j * columns["e2"],
+        weight=columns["weight"],
+        z=columns.get("z"),
+    )
+
+
+def _check_values(columns: dict[str, np.ndarray]) -> None:
+    count = len(columns["ra"])
+    if count < 2:
+        raise ValueError(
+            f"the catalogue has {count} galaxies; expected at least 2, since the shape noise is "
+            "measured from their scatter (was a cut too strict, or the wrong file given?)"
+        )
+    for name, values in columns.items():
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise ValueError(
+                f"column {name!r} holds {bad.sum()} values that are not finite (first: "
+                f"{values[bad][0]} in row {np.argmax(bad)}); remove these rows, or read with "
+                "drop_invalid=True (--drop-invalid)"
+            )
+    off_sky = np.abs(columns["dec"]) > 90
+    if off_sky.any():
+        raise ValueError(
+            f"column 'dec' holds {columns['dec'][off_sky][0]:g} in row {np.argmax(off_sky)}; "
+            "expected declinations between -90 and 90 degrees (are RA and Dec swapped?)"
+        )
+    weight = columns["weight"]
+    if (weight < 0).any():
+        raise ValueError(
+            f"column 'weight' holds {(weight < 0).sum()} negative values (first: "
+            f"{weight[weight < 0][0]:g} in row {np.argmax(weight < 0)}); expected weights >= 0"
+        )
+    if np.count_nonzero(weight) < 2:
+        raise ValueError(
+            f"only {np.count_nonzero(weight)} of {count} galaxies have a weight above 0; expected "
+            "at least 2 (is the weight column the right one?)"
+        )
+    beyond = int(np.sum(np.hypot(columns["e1"], columns["e2"]) > 1))
+    if beyond > 0.01 * count:
+        raise ValueError(
+            f"|e| exceeds 1 for {beyond} of {count} galaxies ({beyond / count:.1%}); expected "
+            "ellipticities (a - b)/(a + b) (are these other columns, or percentages?)"
+        )
+    if beyond:
+        log.warning("|e| exceeds 1 for %d of %d galaxies; they are kept", beyond, count)
+
+
+def shear_map(
+    shear: ArrayLike,
+    grid: Grid,
+    *,
+    weight: ArrayLike | None = None,
+    noise_std: ArrayLike | None = None,
+    counts: ArrayLike | None = None,
+) -> ShearMap:
+    """Check gridded shear and its noise and make them a `ShearMap`.
+
+    Args:
+        shear: complex ``(ny, nx)``, or the two components ``(2, ny, nx)``; ignored where masked.
+        grid: pixel grid.
+        weight: inverse noise variance per component, ``(ny, nx)``, ``(1, ny, nx)`` or
+            ``(2, ny, nx)``; 0 = masked.
+        noise_std: instead of the weight, the noise standard deviation; not finite or <= 0 = masked.
+        counts: galaxies per pixel, optional.
+
+    Raises:
+        ValueError: for shapes that do not match the grid, negative or infinite weights, shear that
+            is not finite where it has weight, or a map that is masked everywhere.
+    """
+    if (weight is None) == (noise_std is None):
+        raise ValueError("give either weight or noise_std, and not both")
+    if weight is None:
+        std = np.asarray(noise_std, float)
+        observed = np.isfinite(std) & (std > 0)
+        weight = np.where(observed, 1 / np.where(observed, std, 1) ** 2, 0)
+    values, weights = np.asarray(shear), np.asarray(weight, float)
+    if not np.iscomplexobj(values) and values.ndim == 3 and len(values) == 2:
+        values = values[0] + 1j * values[1]
+    if values.shape != grid.shape or weights.shape[-2:] != grid.shape or weights.ndim > 3:
+        raise ValueError(
+            f"shear has shape {np.shape(shear)} and its weight or noise {weights.shape}; expected "
+            f"the grid's (ny, nx) = {grid.shape}, or two such planes"
+        )
+    if weights.ndim == 3 and len(weights) not in (1, 2):
+        raise ValueError(f"weight has {len(weights)} planes; expected 1 or 2 (one per component)")
+    if not np.all(np.isfinite(weights) & (weights >= 0)):
+        raise ValueError("weights must be finite and >= 0 (0 marks a masked pixel)")
+    weights = np.array(np.broadcast_to(weights, (2, *grid.shape)))
+    observed = (weights > 0).any(axis=0)
+    if not observed.any():
+        raise ValueError("every pixel is masked; expected some with a weight above 0")
+    bad = observed & ~np.isfinite(values)
+    if bad.any():
+        raise ValueError(
+            f"the shear is not finite in {bad.sum()} observed pixels (first: row, column "
+            f"{np.argwhere(bad)[0].tolist()}); mask them by weight 0"
+        )
+    return ShearMap(
+        shear=jnp.asarray(np.where(observed, values, 0), complex),
+        weight=jnp.asarray(weights, float),
+        grid=grid,
+        counts=None if counts is None else jnp.asarray(counts, float),
+    )
+
+
+def measured_shape_noise(catalog: ShearCatalog) -> tuple[float, float]:
+    r"""Shape noise per component from the scatter of the ellipticities.
+
+    .. math:: \sigma_{e,a}^2 = \sum_i w_i^2 e_{a,i}^2 / \sum_i w_i^2
+
+    The weights enter squared because that is how they enter the variance of a weighted mean.
+    """
+    squared = catalog.weight**2
+    variance = [
+        float(np.sum(squared * part**2) / np.sum(squared))
+        for part in (catalog.ellipticity.real, catalog.ellipticity.imag)
+    ]
+    return variance[0] ** 0.5, variance[1] ** 0.5
+
+
+def bin_shear(
+    catalog: ShearCatalog, grid: Grid, shape_noise: float | tuple[float, float] | None = None
+) -> ShearMap:
+    r"""Weighted mean shear and its inverse noise variance in every pixel of a tangent plane.
+
+    .. math::
+        \gamma_p = \frac{\sum_{i \in p} w_i e_i}{\sum w_i}, \qquad
+        w_{a,p} = \frac{(\sum w_i)^2}{\sigma_{e,a}^2 \sum w_i^2}
+
+    Args:
+        catalog: galaxy shapes.
+        grid: pixel grid with a centre on the sky.
+        shape_noise: :math:`\sigma_e` per component, one number or two; measured from the catalogue
+            by default (`measured_shape_noise`).
+
+    Raises:
+        ValueError: if no galaxy with weight falls on the grid, or the shape noise is not positive.
+    """
+    noise = measured_shape_noise(catalog) if shape_noise is None else shape_noise
+    sigma = np.broadcast_to(np.asarray(noise, float), (2,))
+    if not np.all(np.isfinite(sigma) & (sigma > 0)):
+        raise ValueError(
+            f"the shape noise per component is {sigma.tolist()}; expected numbers above 0 (all "
+            "ellipticities equal? give the value, e.g. shape_noise=0.26 or --shape-noise 0.26)"
+        )
+    x, y = grid.pixel_position(catalog.ra_deg, catalog.dec_deg)
+    shear, weight, counts = weighted_mean_shear(
+        jnp.asarray(x, float),
+        jnp.asarray(y, float),
+        jnp.asarray(catalog.ellipticity, complex),
+        jnp.asarray(catalog.weight / catalog.weight.max(), float),
+        jnp.asarray(sigma, float),
+        grid,
+    )
+    if not bool(jnp.any(weight > 0)):
+        raise ValueError(
+            f"none of the {len(catalog)} galaxies falls on the grid centred on {grid.centre_deg} "
+            "deg; give the centre of the catalogue or a larger size"
+        )
+    return ShearMap(shear=shear, weight=weight, grid=grid, counts=counts)
+
+
+@partial(jax.jit, static_argnames="grid")
+def weighted_mean_shear(
+    x: jax.Array,
+    y: jax.Array,
+    ellipticity: jax.Array,
+    weight: jax.Array,
+    shape_noise: jax.Array,
+    grid: Grid,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The pure core of `bin_shear`: pixel positions in, (shear, inverse variance, counts) out.
+
+    Galaxies of zero weight count for nothing. Differentiable in ellipticity, weight and noise.
+    """
+    counted = (weight > 0).astype(weight.dtype)
+    columns = (weight * ellipticity.real, weight * ellipticity.imag, weight, weight**2, counted)
+    sums = sum_in_pixels(x, y, jnp.stack(columns, axis=-1), grid)
+    sum_e1, sum_e2, sum_w, sum_w2, counts = jnp.moveaxis(sums, -1, 0)
+    observed = sum_w > 0
+    safe_w = jnp.where(observed, sum_w, 1)
+    shear = jax.lax.complex(sum_e1 / safe_w, sum_e2 / safe_w)
+    effective = jnp.where(observed, safe_w**2 / jnp.where(observed, sum_w2, 1), 0)
+    return shear, effective / shape_noise[:, None, None] ** 2, counts

@@ -1,0 +1,91 @@
+"""Checks on data and results: ellipticity signs, residuals, spread against error."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmap.catalog import ShearMap
+from jaxmap.grid import Grid
+from jaxmap.likelihood import ShearLikelihood, apply_weight
+from jaxmap.operators import convergence_from_shear
+
+
+class SignCheck(NamedTuple):
+    """Excess of E over B power in standard errors, for the shear as given and with e2 flipped."""
+
+    as_given: float
+    flipped: float
+
+    @property
+    def looks_flipped(self) -> bool:
+        """True where the flipped shear shows lensing (> 3 sigma) and the given one clearly less."""
+        return self.flipped > 3 and self.flipped > self.as_given + 2
+
+
+def check_e2_sign(shear: ShearMap, ell_max: float = 6000.0) -> SignCheck:
+    r"""Compare E and B power with and without a flip of the second component.
+
+    Lensing makes E modes only. A wrong sign of e2 (or of the x axis) spreads the signal evenly over
+    E and B, so the excess
+
+    .. math:: z = \sum_\ell d_\ell \Big/ \sqrt{\textstyle\sum_\ell d_\ell^2}, \qquad
+              d_\ell = |E_\ell|^2 - |B_\ell|^2
+
+    of the weighted shear vanishes; flipped back, it appears. A common sign of both components
+    cannot be seen in power.
+
+    Args:
+        shear: the observed shear.
+        ell_max: highest multipole used; beyond a few thousand there is mostly noise.
+    """
+    as_given, flipped = (
+        float(_e_mode_excess(apply_weight(shear.weight, field), shear.grid, ell_max))
+        for field in (shear.shear, shear.shear.conj())
+    )
+    return SignCheck(as_given, flipped)
+
+
+def _e_mode_excess(weighted_shear: jax.Array, grid: Grid, ell_max: float) -> jax.Array:
+    modes = convergence_from_shear(weighted_shear, grid)
+    difference = (
+        jnp.abs(jnp.fft.fft2(modes.real, norm="ortho")) ** 2
+        - jnp.abs(jnp.fft.fft2(modes.imag, norm="ortho")) ** 2
+    )
+    difference = jnp.where(jnp.abs(grid.ell(difference.dtype)) < ell_max, difference, 0)
+    # Modes of a real map come in equal pairs: half of them are independent.
+    error = jnp.sqrt(jnp.sum(difference**2) / 2)
+    return jnp.sum(difference) / 2 / jnp.where(error > 0, error, 1)
+
+
+def chi2_per_pixel(convergence: jax.Array, shear: ShearMap) -> jax.Array:
+    r"""Chi-squared of the residuals per observed component; 1 for a posterior sample that fits.
+
+    .. math:: \chi^2 = N_\mathrm{obs}^{-1} \sum_{p,a} w_{a,p} |\gamma_{a,p} - (A\kappa)_{a,p}|^2
+
+    Args:
+        convergence: map or posterior sample on the grid of the shear (a cropped map lacks the
+            mass outside and fits worse), shape ``(ny, nx)``.
+        shear: the observed shear.
+    """
+    return -2 * ShearLikelihood(shear).log_prob(convergence) / jnp.sum(shear.weight > 0)
+
+
+def std_over_error(
+    samples: jax.Array, mean: jax.Array, truth: jax.Array, mask: jax.Array
+) -> jax.Array:
+    r"""Rms posterior spread over rms error of the posterior mean, in a mask; 1 when calibrated.
+
+    .. math:: \sqrt{\langle (\kappa_s - \bar\kappa)^2 \rangle \big/
+              \langle (\kappa - \bar\kappa)^2 \rangle}
+
+    The mean over the mask is removed from both, since shear does not measure it.
+    """
+
+    def spread(field: jax.Array) -> jax.Array:
+        average = jnp.sum(jnp.where(mask, field, 0), axis=(-2, -1), keepdims=True) / jnp.sum(mask)
+        return jnp.mean(jnp.sum(jnp.where(mask, field - average, 0) ** 2, axis=(-2, -1)))
+
+    return jnp.sqrt(spread(samples - mean[None]) / spread(truth - mean))

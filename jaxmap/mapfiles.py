@@ -1,0 +1,196 @@
+"""Mass maps on disk: FITS with WCS, and posterior samples as NetCDF.
+
+Files are written beside their final name and moved there when whole, so that a name never stands
+for half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmap
+from jaxmap.grid import Grid
+from jaxmap.massmap import MassMap
+
+_PLANES = {
+    "KAPPA_E": "convergence",
+    "KAPPA_B": "b_mode",
+    "SIGMA": "std",
+    "SNR": "signal_to_noise",
+    "MASK": "mask",
+    "NGAL": "counts",
+    "SAMPLES": "samples",
+}
+"""FITS extension of each field of a `MassMap`."""
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path in the same folder, moved to ``path`` on success and removed on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_mass_map(
+    path: str | Path, mass_map: MassMap, provenance: dict[str, Any] | None = None
+) -> None:
+    """Write a mass map as multi-extension FITS.
+
+    Extensions: ``KAPPA_E`` and, where known, ``KAPPA_B``, ``SIGMA``, ``SNR``, ``MASK`` (1 =
+    observed), ``NGAL`` and the cube ``SAMPLES`` (draw, y, x), each with a TAN world coordinate
+    system when the grid is on the sky; last the table ``PROVENANCE`` with two JSON strings, the
+    grid and what the caller knows of the map's origin.
+
+    Args:
+        path: file to write; replaced only once the new one is whole.
+        mass_map: what to write, in its own precision.
+        provenance: anything JSON can hold.
+    """
+    from astropy.io import fits
+
+    header = fits.Header()
+    if mass_map.grid.centre_deg is not None:
+        header = mass_map.grid.wcs().to_header()
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    hdus[0].header["ORIGIN"] = f"jaxmap {jaxmap.__version__}"
+    for extension, name in _PLANES.items():
+        values = getattr(mass_map, name)
+        if values is None:
+            continue
+        array = np.asarray(values)
+        if array.dtype == bool:
+            array = array.astype(np.uint8)
+        hdus.append(fits.ImageHDU(array, header=header, name=extension))
+        hdus[-1].header["PIXSCALE"] = (mass_map.grid.pixel_arcmin * 60, "[arcsec]")
+    text = {"grid": _grid_to_dict(mass_map.grid), "provenance": provenance or {}}
+    columns = [
+        fits.Column(name, format=f"{max(len(encoded), 1)}A", array=[encoded])
+        for name, encoded in ((key, json.dumps(value)) for key, value in text.items())
+    ]
+    hdus.append(fits.BinTableHDU.from_columns(columns, name="PROVENANCE"))
+    with atomic_path(path) as temporary:
+        hdus.writeto(temporary, overwrite=True, checksum=True)
+
+
+def read_mass_map(path: str | Path) -> MassMap:
+    """Read a map written by `write_mass_map`, without loss.
+
+    Raises:
+        ValueError: if the file is not whole or not a jaxmap mass map.
+    """
+    arrays: dict[str, Any] = {}
+    with _open_fits(path) as hdus:
+        grid = Grid(**_grid_fields(json.loads(hdus["PROVENANCE"].data["grid"][0])))
+        for extension, name in _PLANES.items():
+            if extension in hdus and extension != "SNR":
+                data = hdus[extension].data
+                native = np.asarray(data, data.dtype.newbyteorder("="))
+                arrays[name] = jnp.asarray(native.astype(bool) if name == "mask" else native)
+    return MassMap(grid=grid, **arrays)
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """The provenance stored with a map by `write_mass_map`."""
+    with _open_fits(path) as hdus:
+        return json.loads(hdus["PROVENANCE"].data["provenance"][0])
+
+
+def write_samples(
+    path: str | Path, mass_map: MassMap, provenance: dict[str, Any] | None = None
+) -> None:
+    """Write posterior samples as NetCDF4 (HDF5), one draw per chunk.
+
+    Group ``posterior`` holds ``kappa (chain, draw, y, x)``, the root group ``mean`` and ``std``
+    where known; readable with h5py, xarray and arviz.
+
+    Raises:
+        ValueError: if the map has no samples.
+    """
+    import h5netcdf
+
+    if mass_map.samples is None:
+        raise ValueError(
+            "this map has no posterior samples; run an estimator that draws them (num_samples > 0)"
+        )
+    samples = np.asarray(mass_map.samples)[None]
+    with atomic_path(path) as temporary, h5netcdf.File(temporary, "w") as file:
+        file.attrs["grid"] = json.dumps(_grid_to_dict(mass_map.grid))
+        file.attrs["provenance"] = json.dumps(provenance or {})
+        file.dimensions = {"y": samples.shape[2], "x": samples.shape[3]}
+        for name, values in (("mean", mass_map.convergence), ("std", mass_map.std)):
+            if values is not None:
+                file.create_variable(name, ("y", "x"), data=np.asarray(values))
+        group = file.create_group("posterior")
+        group.dimensions = {"chain": 1, "draw": samples.shape[1]}
+        variable = group.create_variable(
+            "kappa",
+            ("chain", "draw", "y", "x"),
+            samples.dtype,
+            chunks=(1, 1, *samples.shape[2:]),
+        )
+        variable[...] = samples
+
+
+def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Posterior samples ``(n, ny, nx)`` and their grid, from a file of `write_samples`.
+
+    Raises:
+        ValueError: if the file is not whole or not of that layout.
+    """
+    import h5netcdf
+
+    try:
+        with h5netcdf.File(path, "r") as file:
+            grid = Grid(**_grid_fields(json.loads(file.attrs["grid"])))
+            return np.asarray(file["posterior"]["kappa"][0]), grid
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} is not a whole file of jaxmap posterior samples ({error})"
+        ) from error
+
+
+@contextmanager
+def _open_fits(path: str | Path) -> Iterator[Any]:
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=False, checksum=True) as hdus:
+            yield hdus
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a whole jaxmap mass map ({error})") from error
+
+
+def _grid_to_dict(grid: Grid) -> dict[str, Any]:
+    return {
+        "shape": grid.shape,
+        "pixel_arcmin": grid.pixel_arcmin,
+        "centre_deg": grid.centre_deg,
+    }
+
+
+def _grid_fields(stored: dict[str, Any]) -> dict[str, Any]:
+    centre = stored["centre_deg"]
+    return {
+        "shape": tuple(stored["shape"]),
+        "pixel_arcmin": stored["pixel_arcmin"],
+        "centre_deg": None if centre is None else tuple(centre),
+    }

@@ -1,0 +1,51 @@
+"""The result of every estimator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+
+from jaxmap.grid import Grid
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MassMap:
+    """A convergence map with its uncertainty.
+
+    Args:
+        convergence: E-mode convergence, real, shape ``(ny, nx)``; its mean is not measured.
+        grid: pixel grid.
+        mask: True where the shear was observed.
+        std: standard deviation of the error per pixel, or None.
+        b_mode: B-mode map of the data, a null test for lensing, or None.
+        samples: posterior samples, shape ``(n, ny, nx)``, or None.
+        counts: galaxies per pixel, or None.
+    """
+
+    convergence: jax.Array
+    grid: Grid = field(metadata={"static": True})
+    mask: jax.Array
+    std: jax.Array | None = None
+    b_mode: jax.Array | None = None
+    samples: jax.Array | None = None
+    counts: jax.Array | None = None
+
+    @property
+    def signal_to_noise(self) -> jax.Array | None:
+        """Convergence over its standard deviation, or None without one; 0 where the std is 0."""
+        if self.std is None:
+            return None
+        known = self.std > 0
+        return jnp.where(known, self.convergence / jnp.where(known, self.std, 1), 0)
+
+    def cropped(self, margin: int) -> MassMap:
+        """The map without ``margin`` pixels on every side."""
+        ny, nx = self.grid.shape
+        if margin < 0 or 2 * margin >= min(ny, nx):
+            raise ValueError(f"cannot crop {margin} pixels from every side of a {ny} x {nx} map")
+        grid = self.grid.padded(-margin)
+        inner = (..., slice(margin, ny - margin), slice(margin, nx - margin))
+        return replace(jax.tree.map(lambda array: array[inner], self), grid=grid)

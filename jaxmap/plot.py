@@ -1,0 +1,118 @@
+"""Pictures of mass maps; needs the ``plot`` extra (matplotlib)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxmap.massmap import MassMap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def plot_mass_map(mass_map: MassMap, title: str = "") -> Figure:
+    """Draw convergence, its standard deviation, S/N and B mode, as far as they are known.
+
+    Every panel has sky axes (when the grid is on the sky), the outline of the observed area and a
+    scale bar; E and B mode share one colour scale, so that a B mode of the size of the signal is
+    seen as such.
+
+    Returns:
+        The matplotlib figure; save it with ``figure.savefig(...)``.
+
+    Raises:
+        ImportError: without matplotlib, with the way to install it.
+    """
+    Figure, Canvas = _matplotlib()
+    mask = np.asarray(mass_map.mask)
+    convergence = np.asarray(mass_map.convergence)
+    limit = float(np.quantile(np.abs(convergence[mask]), 0.998)) or 1.0
+    panels: list[tuple[str, Any, dict[str, Any]]] = [
+        (r"convergence $\kappa$", convergence, {"cmap": "magma", "vmin": -limit, "vmax": limit})
+    ]
+    if mass_map.std is not None:
+        std = np.asarray(mass_map.std)
+        low, high = np.quantile(std, [0.002, 0.998])
+        panels.append(("standard deviation", std, {"cmap": "viridis", "vmin": low, "vmax": high}))
+        snr = np.asarray(mass_map.signal_to_noise)
+        panels.append(("signal to noise", snr, {"cmap": "RdBu_r", "vmin": -5, "vmax": 5}))
+    if mass_map.b_mode is not None:
+        colours = {"cmap": "magma", "vmin": -limit, "vmax": limit}
+        panels.append(("B mode (null test)", np.asarray(mass_map.b_mode), colours))
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    ny, nx = mass_map.grid.shape
+    figure = Figure(figsize=(5.6 * columns, 0.5 + rows * 4.7 * float(np.clip(ny / nx, 0.5, 1.6))))
+    Canvas(figure)
+    projection = None if mass_map.grid.centre_deg is None else mass_map.grid.wcs()
+    for index, (label, image, colours) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1, projection=projection)
+        drawn = axes.imshow(image, origin="lower", interpolation="nearest", **colours)
+        figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend="both")
+        axes.set_title(label, fontsize=11)
+        _outline(axes, mask)
+        _scale_bar(axes, mass_map)
+        _label_axes(axes, on_sky=projection is not None)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    figure.tight_layout()
+    return figure
+
+
+def _matplotlib() -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            'pictures need matplotlib: install it with pip install "jaxmap[plot]"'
+        ) from error
+    # Figures made without pyplot draw to a file on any machine and leave no global state.
+    return Figure, FigureCanvasAgg
+
+
+def _outline(axes: Axes, mask: np.ndarray) -> None:
+    """Contour of the observed area, smoothed: every single empty pixel would hide the map."""
+    if mask.all() or not mask.any():
+        return
+    from scipy.ndimage import uniform_filter
+
+    width = max(3, min(mask.shape) // 40)
+    smooth = uniform_filter(mask.astype(float), width, mode="constant")
+    if smooth.min() < 0.5 < smooth.max():
+        axes.contour(smooth, levels=[0.5], colors="white", linewidths=0.8, alpha=0.9)
+
+
+def _scale_bar(axes: Axes, mass_map: MassMap) -> None:
+    width_arcmin = mass_map.grid.shape[1] * mass_map.grid.pixel_arcmin
+    steps = np.outer(10.0 ** np.arange(-3, 5), [1, 2, 5]).ravel()
+    length = steps[steps <= width_arcmin / 4].max(initial=steps[0])
+    pixels = length / mass_map.grid.pixel_arcmin
+    name = f"{length / 60:g}°" if length >= 60 else f"{length:g}′"
+    ny, nx = mass_map.grid.shape
+    x, y = 0.05 * nx, 0.05 * ny
+    for colour, width in (("black", 4.0), ("white", 2.0)):
+        axes.plot([x, x + pixels], [y, y], color=colour, linewidth=width, solid_capstyle="butt")
+    text = axes.text(x + pixels / 2, y + 0.015 * ny, name, color="white", ha="center", va="bottom")
+    from matplotlib.patheffects import withStroke
+
+    text.set_path_effects([withStroke(linewidth=2, foreground="black")])
+    axes.set_xlim(-0.5, nx - 0.5)
+    axes.set_ylim(-0.5, ny - 0.5)
+
+
+def _label_axes(axes: Any, on_sky: bool) -> None:
+    if not on_sky:
+        axes.set_xlabel("x [pixels]")
+        axes.set_ylabel("y [pixels]")
+        return
+    right_ascension, declination = axes.coords
+    right_ascension.set_axislabel("right ascension", fontsize=9)
+    declination.set_axislabel("declination", fontsize=9, minpad=0.3)
+    for coordinate in (right_ascension, declination):
+        coordinate.set_ticklabel(size=8, exclude_overlapping=True)
+        coordinate.set_major_formatter("d.d")
+        coordinate.set_ticks(number=5)
