@@ -285,4 +285,4 @@ def weighted_mean_shear(
     safe_w = jnp.where(observed, sum_w, 1)
     shear = jax.lax.complex(sum_e1 / safe_w, sum_e2 / safe_w)
     effective = jnp.where(observed, safe_w**2 / jnp.where(observed, sum_w2, 1), 0)
-    return shear, effective / shape_noise[:, None, None] ** 2, counts
+    return shear, effective[None] / shape_noise[:, None, None] ** 2, counts

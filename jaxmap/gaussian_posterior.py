@@ -57,12 +57,20 @@ def solve_conjugate_gradient(
         shear = jnp.fft.ifft2(phase * u, norm="ortho")
         return u + adjoint(apply_weight(data.weight, shear))
 
-    inverse = 1 / (1 + jnp.mean(data.weight) * amplitude**2)
-    rhs = adjoint(apply_weight(data.weight, data.shear))
-    u, info = conjugate_gradient(
-        normal, rhs, lambda residual: inverse * residual, tolerance, max_iterations
+    # The operator is linear and symmetric over the reals only, so the solver sees real pairs.
+    inverse = (1 / (1 + jnp.mean(data.weight) * amplitude**2))[None]
+    pair, info = conjugate_gradient(
+        lambda u: _to_pair(normal(jax.lax.complex(*u))),
+        _to_pair(adjoint(apply_weight(data.weight, data.shear))),
+        lambda residual: inverse * residual,
+        tolerance,
+        max_iterations,
     )
-    return jnp.fft.ifft2(amplitude * u, norm="ortho").real, info
+    return jnp.fft.ifft2(amplitude * jax.lax.complex(*pair), norm="ortho").real, info
+
+
+def _to_pair(modes: jax.Array) -> jax.Array:
+    return jnp.stack([modes.real, modes.imag])
 
 
 def _of_real_map(modes: jax.Array) -> jax.Array:

@@ -39,7 +39,7 @@ def shear_from_convergence(convergence: jax.Array, grid: Grid) -> jax.Array:
     Unitary on complex fields but for the mean, which it removes.
 
     Args:
-        convergence: :math:`\kappa`, shape ``(..., ny, nx)``, dimensionless; complex for E + iB.
+        convergence: :math:`\kappa`, shape ``(ny, nx)``, dimensionless; complex for E + iB.
         grid: pixel grid of the map.
 
     Returns:
@@ -57,7 +57,7 @@ def convergence_from_shear(shear: jax.Array, grid: Grid) -> jax.Array:
     .. math:: \tilde\kappa(\ell) = P^*(\ell)\, \tilde\gamma(\ell)
 
     Args:
-        shear: complex, shape ``(..., ny, nx)``.
+        shear: complex, shape ``(ny, nx)``.
         grid: pixel grid of the map.
 
     Returns:
@@ -77,7 +77,7 @@ def reduced_shear(convergence: jax.Array, grid: Grid) -> jax.Array:
     The map's own mean counts in the denominator.
 
     Args:
-        convergence: real, shape ``(..., ny, nx)``; below 1 (no critical curves inside a pixel).
+        convergence: real, shape ``(ny, nx)``; below 1 (no critical curves inside a pixel).
         grid: pixel grid of the map.
     """
     return shear_from_convergence(convergence, grid) / (1 - convergence)
@@ -143,7 +143,7 @@ def gaussian_smooth(field: jax.Array, grid: Grid, sigma_arcmin: float | jax.Arra
     .. math:: \tilde f(\ell) \to \tilde f(\ell)\, e^{-\ell^2 \sigma^2 / 2}
 
     Args:
-        field: real or complex, shape ``(..., ny, nx)``.
+        field: real or complex, shape ``(ny, nx)``.
         grid: pixel grid of the map.
         sigma_arcmin: standard deviation (not FWHM) in arcminutes; 0 returns the field.
     """

@@ -37,9 +37,8 @@ def conjugate_gradient(
     the implicit function theorem, not from the iterations.
 
     Args:
-        operator: :math:`x \to M x`, symmetric for the real inner product
-            :math:`\mathrm{Re} \sum a^* b`, positive definite.
-        rhs: :math:`b`, real or complex, any shape.
+        operator: :math:`x \to M x`, symmetric positive definite.
+        rhs: :math:`b`, real, any shape.
         precondition: an approximate inverse of the operator, symmetric positive definite.
         tolerance: stop when :math:`\|b - M x\| \le` tolerance :math:`\|b\|`.
         max_iterations: stop here in any case.
@@ -78,7 +77,7 @@ def conjugate_gradient(
 
 
 def _inner(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.sum((a.conj() * b).real)
+    return jnp.sum(a * b)
 
 
 def _norm(a: jax.Array) -> jax.Array:

@@ -1,0 +1,283 @@
+"""The command line: parsing, configuration files, and what an error looks like.
+
+Only the standard library is imported here, so that ``jaxmap --help`` answers at once. Exit codes:
+0 done, 1 the work failed, 2 bad input or usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jaxmap
+
+METHODS = ("ks", "wiener")
+SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = build_parser()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parser.parse_args(with_config(arguments, parser))
+    except ValueError as error:
+        return _say(error, 2)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    logging.captureWarnings(True)
+    if options.x64:
+        os.environ["JAX_ENABLE_X64"] = "true"
+    try:
+        from jaxmap import commands
+
+        return getattr(commands, f"run_{options.command}")(options)
+    except (ValueError, FileNotFoundError) as error:
+        if options.verbose:
+            logging.getLogger("jaxmap").exception("input refused")
+        return _say(error, 2)
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing was written", 1)
+    except Exception as error:
+        if options.verbose:
+            logging.getLogger("jaxmap").exception("the work failed")
+        return _say(f"the work failed: {type(error).__name__}: {error}", 1)
+
+
+def _say(message: object, code: int) -> int:
+    print(f"jaxmap: error: {message}", file=sys.stderr)
+    return code
+
+
+def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Put the settings of ``--config FILE.toml`` before the flags, which therefore win.
+
+    Keys are the flags' names without dashes (``num_samples`` or ``num-samples``), and ``catalog``
+    or ``case`` for the input file; values as on the command line, lists joined by commas.
+
+    Raises:
+        ValueError: for an unreadable file or a key that is no flag of the command.
+    """
+    finder = argparse.ArgumentParser(add_help=False)
+    finder.add_argument("--config")
+    known, rest = finder.parse_known_args(arguments)
+    if known.config is None:
+        return arguments
+    try:
+        settings = tomllib.loads(Path(known.config).read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"cannot read the configuration {known.config}: {error}") from error
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    command = next((word for word in rest if word in commands), None)
+    if command is None:
+        raise ValueError(f"--config needs a command; expected one of {', '.join(commands)}")
+    actions = {action.dest: action for action in commands[command]._actions}
+    flags: list[str] = []
+    positional: list[str] = []
+    for key, value in settings.items():
+        action = actions.get(key.replace("-", "_"))
+        if action is None or isinstance(value, dict):
+            close = difflib.get_close_matches(key.replace("-", "_"), actions, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{known.config}: {key!r} is no setting of `jaxmap {command}`{hint}")
+        if not action.option_strings:
+            positional = [str(value)]
+        elif isinstance(value, bool):
+            flags += _boolean_flag(action, value, f"{known.config}: {key}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            # The = keeps values that begin with a minus sign from being read as flags.
+            flags.append(f"{action.option_strings[-1]}={text}")
+    position = rest.index(command) + 1
+    given = rest[position:]
+    has_input = any(not word.startswith("-") for word in given[:1])
+    return [*rest[:position], *flags, *([] if has_input else positional), *given]
+
+
+def _boolean_flag(action: argparse.Action, value: bool, name: str) -> list[str]:
+    if action.nargs != 0:
+        raise ValueError(f"{name} = {value}; expected a value of the kind {action.metavar}")
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return [action.option_strings[0 if value else 1]]
+    return [action.option_strings[-1]] if value else []
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxmap",
+        description="From galaxy shapes to maps of the projected mass, with uncertainties.",
+        epilog="`jaxmap COMMAND --help` explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"jaxmap {jaxmap.__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_map(subparsers)
+    _add_demo(subparsers)
+    _add_benchmark(subparsers)
+    info = subparsers.add_parser("info", help="versions, devices and default settings")
+    _add_common(info)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    general = parser.add_argument_group("general")
+    general.add_argument("--config", metavar="FILE.toml", help="settings, named as the flags here")
+    general.add_argument("--seed", type=_whole, default=0, help="random seed (default 0)")
+    general.add_argument("--x64", action="store_true", help="compute in float64")
+    general.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
+    general.add_argument("-v", "--verbose", action="store_true", help="say more, with tracebacks")
+
+
+def _add_map(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "map",
+        help="make a mass map from a catalogue of galaxy shapes",
+        description="Read galaxy shapes, average them in pixels, infer the convergence, and write "
+        "mass_map.fits (E and B mode, error, S/N, mask, counts), mass_map.png, samples.nc "
+        "(posterior samples, if the method draws them) and config.toml (to rerun).",
+    )
+    parser.add_argument(
+        "catalog", nargs="?", help="FITS, CSV, ECSV, text, HDF5 or Parquet file of galaxy shapes"
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, default="wiener", help="estimator (default wiener)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="output folder (default CATALOG-map)")
+    field = parser.add_argument_group("field")
+    field.add_argument("--pixel-arcmin", type=float, help="pixel side (default: 5 galaxies each)")
+    field.add_argument("--size", type=_size, help="pixels: N or NXxNY (default: all galaxies)")
+    field.add_argument("--centre", type=_pair, metavar="RA,DEC", help="degrees (default: middle)")
+    catalog = parser.add_argument_group("catalogue")
+    catalog.add_argument(
+        "--survey", choices=SURVEYS, default="auto", help="columns and conventions (default auto)"
+    )
+    catalog.add_argument(
+        "--columns", type=_mapping, metavar="ROLE=NAME,...", help="e.g. ra=ALPHA,dec=DELTA,e1=g1"
+    )
+    catalog.add_argument("--hdu", type=_name_or_number, help="FITS extension, name or number")
+    catalog.add_argument("--group", help="HDF5 group, e.g. catalog/unsheared")
+    for component in ("e1", "e2"):
+        catalog.add_argument(
+            f"--flip-{component}",
+            action=argparse.BooleanOptionalAction,
+            help=f"change the sign of {component} (default: as the survey needs)",
+        )
+    catalog.add_argument(
+        "--distortion",
+        action=argparse.BooleanOptionalAction,
+        help="shapes are (a^2-b^2)/(a^2+b^2) (default: as the survey says)",
+    )
+    catalog.add_argument("--m", type=float, help="multiplicative bias")
+    catalog.add_argument("--c1", type=float, help="additive bias of e1")
+    catalog.add_argument("--c2", type=float, help="additive bias of e2")
+    catalog.add_argument("--response", type=float, help="shear response to divide by")
+    catalog.add_argument(
+        "--drop-invalid", action="store_true", help="drop rows that are not finite"
+    )
+    catalog.add_argument(
+        "--shape-noise", type=float, metavar="SIGMA_E", help="per component (default: measured)"
+    )
+    estimator = parser.add_argument_group("estimator")
+    _add_estimator(estimator, num_samples=100)
+    estimator.add_argument(
+        "--margin", type=_whole, help="masked pixels around the field (default: an eighth)"
+    )
+    _add_prior(parser)
+    _add_common(parser)
+
+
+def _add_estimator(group: Any, num_samples: int) -> None:
+    group.add_argument(
+        "--num-samples",
+        type=_whole,
+        default=num_samples,
+        help=f"posterior samples (default {num_samples}); ks draws none",
+    )
+    group.add_argument(
+        "--smoothing-arcmin", type=float, default=1.0, help="ks: Gaussian sigma (default 1)"
+    )
+
+
+def _add_prior(parser: argparse.ArgumentParser) -> None:
+    prior = parser.add_argument_group("prior", "the power spectrum of the convergence")
+    prior.add_argument(
+        "--nz", metavar="FILE", help="source redshifts: columns z, n (default COSMOS)"
+    )
+    prior.add_argument("--spectrum", metavar="FILE", help="instead, a table of ell and C_ell")
+    for flag in ("omega-m", "omega-b", "h", "n-s", "sigma8"):
+        prior.add_argument(f"--{flag}", type=float, help="(default Planck 2018)")
+
+
+def _add_demo(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="simulate a survey, map it, and compare with the truth",
+        description="Simulate a survey with holes in it, write its catalogue, make the map as "
+        "`jaxmap map` would, and say how well it recovers the truth.",
+    )
+    parser.add_argument("--out", metavar="DIR", default="jaxmap-demo", help="output folder")
+    _add_estimator(parser.add_argument_group("estimator"), num_samples=100)
+    _add_common(parser)
+
+
+def _add_benchmark(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "benchmark",
+        help="score methods on a case with a known truth",
+        description="Solve CASE.npz (convergence, shear, noise_std, mask, pixel_arcmin, optional "
+        "power_spectrum) on its own periodic grid with every method, and print how far each is "
+        "from the truth: metric A (as in Table 1 of Remy et al.) and C (observed pixels, means "
+        "removed).",
+    )
+    parser.add_argument("case", nargs="?", help="the case, an .npz file")
+    parser.add_argument(
+        "--methods",
+        type=lambda text: text.split(","),
+        default=list(METHODS),
+        help=f"comma-separated, of {','.join(METHODS)} (default all)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
+    _add_estimator(parser.add_argument_group("estimator"), num_samples=0)
+    _add_prior(parser)
+    _add_common(parser)
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative; expected a whole number >= 0")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    """``N`` or ``NXxNY`` as ``(ny, nx)``."""
+    sides = [int(side) for side in text.lower().split("x")]
+    if len(sides) > 2 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected N or NXxNY pixels, each at least 1")
+    return sides[-1], sides[0]
+
+
+def _pair(text: str) -> tuple[float, float]:
+    ra, dec = (float(part) for part in text.split(","))
+    return ra, dec
+
+
+def _mapping(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in text.split(","))  # type: ignore[misc]
+
+
+def _name_or_number(text: str) -> int | str:
+    return int(text) if text.isdigit() else text

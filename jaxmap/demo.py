@@ -1,0 +1,83 @@
+"""The embedded default of ``jaxmap demo``: a simulated survey and how well its map recovers it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear
+from jaxmap.estimators import Estimator
+from jaxmap.grid import Grid
+from jaxmap.massmap import MassMap
+from jaxmap.metrics import accuracy_observed
+from jaxmap.simulation.fields import lognormal_field
+from jaxmap.simulation.survey import mock_catalog
+from jaxmap.spectra import PowerSpectrum
+
+FIELD = Grid((256, 256), 0.4, (150.0, 2.2))
+"""The surveyed field, 1.7 degrees across."""
+
+MARGIN = 64
+"""Pixels around it whose mass shears galaxies inside."""
+
+DENSITY_ARCMIN2 = 30.0
+"""Galaxies per square arcminute, as Euclid or Rubin will have."""
+
+NUM_STARS = 40
+"""Circular holes around bright stars, 1 to 3 arcmin in radius."""
+
+
+def demo(
+    key: jax.Array, spectrum: PowerSpectrum, estimator: Estimator
+) -> tuple[MassMap, ShearCatalog, ShearMap, str]:
+    """Simulate a survey, map it, and compare with the truth.
+
+    Args:
+        key: PRNG key.
+        spectrum: power spectrum of the simulated convergence, a lognormal field.
+        estimator: makes the map.
+
+    Returns:
+        The map, the catalogue, its binned shear, and a verdict in words.
+    """
+    key_field, key_galaxies, key_stars, key_map = jax.random.split(key, 4)
+    sky = FIELD.padded(MARGIN)
+    convergence = lognormal_field(key_field, spectrum, sky)
+    width_arcmin = FIELD.shape[0] * FIELD.pixel_arcmin
+    num_galaxies = int(DENSITY_ARCMIN2 * width_arcmin**2)
+    everywhere = mock_catalog(key_galaxies, convergence, sky, num_galaxies, field=FIELD)
+    catalog = _without_stars(key_stars, everywhere)
+    shear = bin_shear(catalog, FIELD)
+    result = estimator(key_map, shear)
+    truth = convergence[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return result, catalog, shear, _verdict(result, truth)
+
+
+def _without_stars(key: jax.Array, catalog: ShearCatalog) -> ShearCatalog:
+    key_place, key_radius = jax.random.split(key)
+    half = FIELD.shape[0] / 2
+    x0, y0 = np.asarray(jax.random.uniform(key_place, (2, NUM_STARS))) * 2 * half
+    radius = np.asarray(jax.random.uniform(key_radius, (NUM_STARS,), minval=1.0, maxval=3.0))
+    x, y = FIELD.pixel_position(catalog.ra_deg, catalog.dec_deg)
+    distance = np.hypot(x[:, None] - x0[None], y[:, None] - y0[None]) * FIELD.pixel_arcmin
+    keep = (distance > radius[None]).all(axis=1)
+    return jax.tree.map(lambda column: column[keep], catalog)
+
+
+def _verdict(result: MassMap, truth: jax.Array) -> str:
+    accuracy = accuracy_observed(result.convergence, truth, result.mask)
+    text = (
+        f"Against the truth: rms error {float(accuracy.rmse):.4f} (truth rms "
+        f"{float(jnp.std(truth)):.4f}), correlation {float(accuracy.r):.3f}."
+    )
+    if result.std is None:
+        return text
+    # The mean of the field is not measured (mass sheet), so it is taken out of the error.
+    error = np.asarray(result.convergence - truth)
+    error = np.abs(error - error.mean()) / np.asarray(result.std)
+    coverage = ", ".join(
+        f"{np.mean(error < limit):.1%} within {limit} sigma (Gaussian: {normal:.1%})"
+        for limit, normal in ((1, 0.683), (2, 0.954))
+    )
+    return f"{text}\nThe truth lies {coverage} of the map."

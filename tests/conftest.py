@@ -1,0 +1,70 @@
+"""Shared settings and data of the tests: float64, no implicit rank promotion."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_ENABLE_X64", "true")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmap.catalog import ShearMap, shear_map
+from jaxmap.grid import Grid
+from jaxmap.prior import GaussianPrior
+from jaxmap.spectra import PowerSpectrum, mode_variance, power_spectrum
+
+SHAPES = [(16, 16), (17, 17), (15, 16), (16, 15), (12, 33), (64, 8)]
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> type:
+    """Run a test in both precisions."""
+    return getattr(np, request.param)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the project; tests that need it are skipped without it."""
+    default = Path(__file__).parents[2] / "shared"
+    folder = Path(os.environ.get("JAXMAP_SHARED", default))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real data at {folder}; set JAXMAP_SHARED to run this test")
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def spectrum() -> PowerSpectrum:
+    """A smooth spectrum of about the amplitude and slope of cosmic shear; no cosmology needed."""
+    ell = np.geomspace(10, 2e5, 200)
+    return power_spectrum(ell, 5e-8 / (1 + (ell / 300) ** 1.6))
+
+
+@pytest.fixture(scope="session")
+def masked_case(spectrum: PowerSpectrum) -> tuple[jax.Array, ShearMap, GaussianPrior]:
+    """Truth, data and prior on a small non-square grid with holes and uneven noise."""
+    grid = Grid((24, 20), 1.0)
+    prior = GaussianPrior(mode_variance(spectrum, grid))
+    truth = prior.sample(jax.random.key(1))
+    return truth, simulated_data(jax.random.key(2), truth, grid), prior
+
+
+def simulated_data(key: jax.Array, truth: jax.Array, grid: Grid, hole: bool = True) -> ShearMap:
+    """Shear of ``truth`` with noise that differs per pixel and component, and a hole."""
+    from jaxmap.operators import shear_from_convergence
+
+    key_std, key_noise = jax.random.split(key)
+    std = 0.02 * (1 + jax.random.uniform(key_std, (2, *grid.shape)))
+    if hole:
+        std = std.at[:, 3:11, 4:12].set(0.0)
+    noise = jax.lax.complex(*(std * jax.random.normal(key_noise, std.shape)))
+    return shear_map(shear_from_convergence(truth, grid) + noise, grid, noise_std=std)
+
+
+def dense(operator: object, size: int) -> jax.Array:
+    """The matrix of a linear function of flat vectors, column by column."""
+    return jax.vmap(operator)(jnp.eye(size)).T  # type: ignore[arg-type]
