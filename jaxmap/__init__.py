@@ -7,30 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear, shear_catalog, shear_map
-    from jaxmap.cosmology import PLANCK18, Cosmology, convergence_power
+    from jaxmap.cosmology import convergence_power
     from jaxmap.estimators import Estimator, KaiserSquires, Wiener
     from jaxmap.field import grid_of_catalog
     from jaxmap.grid import Grid
     from jaxmap.likelihood import ShearLikelihood
     from jaxmap.mapfiles import read_mass_map, write_mass_map
     from jaxmap.massmap import MassMap
+    from jaxmap.matter_power import PLANCK18, Cosmology
     from jaxmap.plot import plot_mass_map
     from jaxmap.prior import GaussianPrior
     from jaxmap.readers import read_shear
     from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
-    from jaxmap.spectra import PowerSpectrum, power_spectrum
+    from jaxmap.spectra import PowerSpectrum, power_spectrum, read_power_spectrum
 
 __version__ = "0.1.0"
 
 # Resolved on first use, so that `import jaxmap` and `jaxmap --help` do not wait for jax.
 _HOME = {
-    "Cosmology": "cosmology",
+    "Cosmology": "matter_power",
     "Estimator": "estimators",
     "GaussianPrior": "prior",
     "Grid": "grid",
     "KaiserSquires": "estimators",
     "MassMap": "massmap",
-    "PLANCK18": "cosmology",
+    "PLANCK18": "matter_power",
     "PowerSpectrum": "spectra",
     "RedshiftDistribution": "redshifts",
     "ShearCatalog": "catalog",
@@ -43,6 +44,7 @@ _HOME = {
     "plot_mass_map": "plot",
     "power_spectrum": "spectra",
     "read_mass_map": "mapfiles",
+    "read_power_spectrum": "spectra",
     "read_redshift_distribution": "redshifts",
     "read_shear": "readers",
     "shear_catalog": "catalog",

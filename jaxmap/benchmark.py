@@ -54,6 +54,11 @@ def read_case(path: str | Path) -> Case:
     if fields["pixel_arcmin"].size != 1:
         raise ValueError(f"{path}: pixel_arcmin has {fields['pixel_arcmin'].size} values, not one")
     observed = mask != 0
+    if fields["noise_std"].shape not in ((2, *mask.shape), (1, *mask.shape), mask.shape):
+        raise ValueError(
+            f"{path}: noise_std has shape {fields['noise_std'].shape}; expected (2, ny, nx), "
+            f"(1, ny, nx) or (ny, nx) for the map's (ny, nx) = {truth.shape}"
+        )
     noise_std = np.where(observed, fields["noise_std"], 0)
     bad = observed & ~(np.isfinite(noise_std) & (noise_std > 0))
     if bad.any():
@@ -78,14 +83,22 @@ def read_case(path: str | Path) -> Case:
 
 def _load(path: str | Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: file[name] for name in file.files}
+        # Our own handle: numpy leaves its one open when the archive is cut short.
+        with open(path, "rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds a single array")
+            return {name: _numbers(name, file[name]) for name in file.files}
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path}") from error
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a whole .npz file of plain arrays ({error})") from error
+
+
+def _numbers(name: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "biufc":
+        raise ValueError(f"{name} holds {values.dtype}, not numbers")
+    return values
 
 
 def score(case: Case, estimators: Mapping[str, Estimator], key: jax.Array) -> dict[str, Any]:

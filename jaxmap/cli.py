@@ -33,12 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 2
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING,
-        format="%(levelname)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
+    logging.basicConfig(format="jaxmap: %(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("jaxmap").setLevel(logging.INFO if options.verbose else logging.WARNING)
     logging.captureWarnings(True)
     if options.x64:
         os.environ["JAX_ENABLE_X64"] = "true"
@@ -276,7 +272,7 @@ def _pair(text: str) -> tuple[float, float]:
 
 
 def _mapping(text: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in text.split(","))  # type: ignore[misc]
+    return dict(part.split("=", 1) for part in text.split(","))
 
 
 def _name_or_number(text: str) -> int | str:

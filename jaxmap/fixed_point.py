@@ -7,6 +7,7 @@ modes). They share no code with `jaxmap.gaussian_posterior` and check it; it nee
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,11 +57,10 @@ def solve_messenger(
     residual_of = _residual_of_step(data, variance, tau)
     hottest = jnp.maximum(jnp.max(variance) / tau, 1)
 
-    def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
-        _, residual, step = state
-        return (residual > tolerance) & (step < max_iterations)
+    def unfinished(state: _Messenger) -> jax.Array:
+        return (state.residual > tolerance) & (state.step < max_iterations)
 
-    def advance(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def advance(state: _Messenger) -> _Messenger:
         convergence, _, step = state
         heat = jnp.maximum(hottest * cooling ** (step // steps_per_level), 1)
         noise = heat * tau
@@ -70,13 +70,18 @@ def solve_messenger(
         raw = convergence_from_shear(messenger, data.grid).real
         new = _filter(raw, variance / (variance + noise))
         residual = jnp.where(heat > 1, jnp.inf, residual_of(new - convergence))
-        return new, residual, step + 1
+        return _Messenger(new, residual, step + 1)
 
-    start = jnp.zeros_like(data.shear.real)
-    convergence, residual, step = jax.lax.while_loop(
-        unfinished, advance, (start, jnp.full_like(tau, jnp.inf), jnp.asarray(0))
-    )
-    return convergence, SolverInfo(step, residual)
+    zero = jnp.zeros_like(data.shear.real)
+    start = _Messenger(zero, jnp.full_like(tau, jnp.inf), jnp.asarray(0))
+    final = jax.lax.while_loop(unfinished, advance, start)
+    return final.convergence, SolverInfo(final.step, final.residual)
+
+
+class _Messenger(NamedTuple):
+    convergence: jax.Array
+    residual: jax.Array
+    step: jax.Array
 
 
 def solve_proximal(
@@ -110,26 +115,30 @@ def solve_proximal(
     residual_of = _residual_of_step(data, variance, tau)
     likelihood = ShearLikelihood(data)
 
-    def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
-        *_, residual, step = state
-        return (residual > tolerance) & (step < max_iterations)
+    def unfinished(state: _Proximal) -> jax.Array:
+        return (state.residual > tolerance) & (state.step < max_iterations)
 
-    def advance(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def advance(state: _Proximal) -> _Proximal:
         convergence, point, momentum, _, step = state
         new = _filter(point + tau * likelihood.score(point), variance / (variance + tau))
         uphill = jnp.sum((point - new) * (new - convergence)) > 0
         momentum = jnp.where(uphill, 1, momentum)
         grown = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
         ahead = new + (momentum - 1) / grown * (new - convergence)
-        return new, ahead, grown, residual_of(new - point), step + 1
+        return _Proximal(new, ahead, grown, residual_of(new - point), step + 1)
 
-    start = jnp.zeros_like(data.shear.real)
-    convergence, _, _, residual, step = jax.lax.while_loop(
-        unfinished,
-        advance,
-        (start, start, jnp.ones_like(tau), jnp.full_like(tau, jnp.inf), jnp.asarray(0)),
-    )
-    return convergence, SolverInfo(step, residual)
+    zero, unknown = jnp.zeros_like(data.shear.real), jnp.full_like(tau, jnp.inf)
+    start = _Proximal(zero, zero, jnp.ones_like(tau), unknown, jnp.asarray(0))
+    final = jax.lax.while_loop(unfinished, advance, start)
+    return final.convergence, SolverInfo(final.step, final.residual)
+
+
+class _Proximal(NamedTuple):
+    convergence: jax.Array
+    point: jax.Array
+    momentum: jax.Array
+    residual: jax.Array
+    step: jax.Array
 
 
 def _filter(field: jax.Array, window: jax.Array) -> jax.Array:

@@ -131,6 +131,7 @@ class Grid:
             np.atleast_1d(np.asarray(dec_deg, float)),
         )
         x, y = self.wcs().all_world2pix(ra, dec, 0)
+        assert self.centre_deg is not None
         ra0, dec0 = np.radians(self.centre_deg)
         ra, dec = np.radians(ra), np.radians(dec)
         cos_distance = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(ra - ra0)

@@ -7,8 +7,7 @@ for half a file.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxmap
+from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 
@@ -31,21 +31,6 @@ _PLANES = {
     "SAMPLES": "samples",
 }
 """FITS extension of each field of a `MassMap`."""
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the same folder, moved to ``path`` on success and removed on failure."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def write_mass_map(
@@ -169,13 +154,18 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
 @contextmanager
 def _open_fits(path: str | Path) -> Iterator[Any]:
     from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
 
     try:
-        with fits.open(path, memmap=False, checksum=True) as hdus:
-            yield hdus
+        # Our own handle: astropy leaves its one open when the file is cut short, which for it is
+        # a warning only, as is a wrong checksum.
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("error", AstropyWarning)
+            with fits.open(stream, memmap=False, checksum=True) as hdus:
+                yield hdus
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AstropyWarning) as error:
         raise ValueError(f"{path} is not a whole jaxmap mass map ({error})") from error
 
 

@@ -41,20 +41,17 @@ def _centred(field: jax.Array, mask: jax.Array) -> jax.Array:
 def accuracy_published(estimate: jax.Array, truth: jax.Array, mask: jax.Array) -> Accuracy:
     r"""Metric A, that of Table 1 of Remy et al., kept to compare with published figures.
 
-    Each map is shifted by :math:`N_\mathrm{pix}^{-1} \sum m\,\kappa`; the RMSE is over observed
-    pixels, r over all pixels of the zero-filled maps, with a covariance normalised by
-    :math:`N - 1` and standard deviations normalised by :math:`N`. It moves when a constant is added
-    to a map; jaxmap's maps have zero mean over their (padded) grid.
+    For the RMSE, over observed pixels, each map is shifted by :math:`N_\mathrm{pix}^{-1} \sum m\,
+    \kappa`; r is over all pixels of the zero-filled maps :math:`m\,\kappa`, not shifted, with a
+    covariance normalised by :math:`N - 1` and standard deviations normalised by :math:`N`. Both
+    move when a constant is added to a map; jaxmap's maps have zero mean over their (padded) grid.
 
     Args:
         estimate, truth: convergence maps, shape ``(ny, nx)``.
         mask: True where observed.
     """
-
-    def shifted(field: jax.Array) -> jax.Array:
-        return jnp.where(mask, field - jnp.mean(jnp.where(mask, field, 0)), 0)
-
-    a, b = shifted(estimate), shifted(truth)
-    rmse = jnp.sqrt(jnp.sum((a - b) ** 2) / jnp.sum(mask))
+    a, b = (jnp.where(mask, field, 0) for field in (estimate, truth))
+    difference = jnp.where(mask, (a - a.mean()) - (b - b.mean()), 0)
+    rmse = jnp.sqrt(jnp.sum(difference**2) / jnp.sum(mask))
     covariance = jnp.sum((a - a.mean()) * (b - b.mean())) / (a.size - 1)
     return Accuracy(rmse, covariance / (jnp.std(a) * jnp.std(b)))

@@ -123,7 +123,9 @@ def convergence_from_reduced_shear(
             new = update(old)
             return new, jnp.sqrt(jnp.mean((new - old) ** 2)), step + 1
 
-        return jax.lax.while_loop(unfinished, advance, (start, jnp.inf + 0 * start[0, 0], 0))[0]
+        return jax.lax.while_loop(
+            unfinished, advance, (start, jnp.inf + 0 * start[0, 0], jnp.asarray(0))
+        )[0]
 
     def solve_tangent(linear: Callable[[jax.Array], jax.Array], tangent: jax.Array) -> jax.Array:
         # A Neumann series: the linear part is the identity plus the same contraction. A fixed

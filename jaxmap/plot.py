@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxmap.massmap import MassMap
 
@@ -13,12 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_mass_map(mass_map: MassMap, title: str = "") -> Figure:
+def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = None) -> Figure:
     """Draw convergence, its standard deviation, S/N and B mode, as far as they are known.
 
     Every panel has sky axes (when the grid is on the sky), the outline of the observed area and a
     scale bar; E and B mode share one colour scale, so that a B mode of the size of the signal is
     seen as such.
+
+    Args:
+        mass_map: what to draw.
+        title: line above the panels.
+        truth: a known convergence to draw beside it, in the same colours.
 
     Returns:
         The matplotlib figure; save it with ``figure.savefig(...)``.
@@ -30,9 +36,12 @@ def plot_mass_map(mass_map: MassMap, title: str = "") -> Figure:
     mask = np.asarray(mass_map.mask)
     convergence = np.asarray(mass_map.convergence)
     limit = float(np.quantile(np.abs(convergence[mask]), 0.998)) or 1.0
+    colours = {"cmap": "magma", "vmin": -limit, "vmax": limit}
     panels: list[tuple[str, Any, dict[str, Any]]] = [
-        (r"convergence $\kappa$", convergence, {"cmap": "magma", "vmin": -limit, "vmax": limit})
+        (r"convergence $\kappa$", convergence, colours)
     ]
+    if truth is not None:
+        panels.append(("truth", np.asarray(truth), colours))
     if mass_map.std is not None:
         std = np.asarray(mass_map.std)
         low, high = np.quantile(std, [0.002, 0.998])
@@ -40,20 +49,19 @@ def plot_mass_map(mass_map: MassMap, title: str = "") -> Figure:
         snr = np.asarray(mass_map.signal_to_noise)
         panels.append(("signal to noise", snr, {"cmap": "RdBu_r", "vmin": -5, "vmax": 5}))
     if mass_map.b_mode is not None:
-        colours = {"cmap": "magma", "vmin": -limit, "vmax": limit}
         panels.append(("B mode (null test)", np.asarray(mass_map.b_mode), colours))
-    columns = min(len(panels), 2)
+    columns = 3 if len(panels) > 4 else min(len(panels), 2)
     rows = -(-len(panels) // columns)
     ny, nx = mass_map.grid.shape
-    figure = Figure(figsize=(5.6 * columns, 0.5 + rows * 4.7 * float(np.clip(ny / nx, 0.5, 1.6))))
+    figure = Figure(figsize=(5.2 * columns, 0.5 + rows * 4.4 * float(np.clip(ny / nx, 0.5, 1.6))))
     Canvas(figure)
     projection = None if mass_map.grid.centre_deg is None else mass_map.grid.wcs()
-    for index, (label, image, colours) in enumerate(panels):
+    for index, (label, image, style) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1, projection=projection)
-        drawn = axes.imshow(image, origin="lower", interpolation="nearest", **colours)
+        drawn = axes.imshow(image, origin="lower", interpolation="nearest", **style)
         figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend="both")
         axes.set_title(label, fontsize=11)
-        _outline(axes, mask)
+        _outline(axes, mask, "black" if style["cmap"] == "RdBu_r" else "white")
         _scale_bar(axes, mass_map)
         _label_axes(axes, on_sky=projection is not None)
     if title:
@@ -74,7 +82,7 @@ def _matplotlib() -> tuple[Any, Any]:
     return Figure, FigureCanvasAgg
 
 
-def _outline(axes: Axes, mask: np.ndarray) -> None:
+def _outline(axes: Axes, mask: np.ndarray, colour: str) -> None:
     """Contour of the observed area, smoothed: every single empty pixel would hide the map."""
     if mask.all() or not mask.any():
         return
@@ -83,7 +91,7 @@ def _outline(axes: Axes, mask: np.ndarray) -> None:
     width = max(3, min(mask.shape) // 40)
     smooth = uniform_filter(mask.astype(float), width, mode="constant")
     if smooth.min() < 0.5 < smooth.max():
-        axes.contour(smooth, levels=[0.5], colors="white", linewidths=0.8, alpha=0.9)
+        axes.contour(smooth, levels=[0.5], colors=colour, linewidths=0.8, alpha=0.9)
 
 
 def _scale_bar(axes: Axes, mass_map: MassMap) -> None:

@@ -45,7 +45,7 @@ class GaussianPrior:
         return -jnp.fft.ifft2(modes / (self.variance + sigma**2)).real
 
     def denoise(self, convergence: jax.Array, sigma: float | jax.Array) -> jax.Array:
-        r"""Mean of the map given map + :math:`N(0, \sigma^2)`: :math:`x + \sigma^2\, s_\sigma(x)`."""
+        r"""Mean of the map given it + :math:`N(0, \sigma^2)`: :math:`x + \sigma^2 s_\sigma(x)`."""
         return convergence + sigma**2 * self.score(convergence, sigma)
 
     def sample(self, key: jax.Array) -> jax.Array:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import re
-import warnings
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-# Column names as they are met in the wild, compared in lower case without punctuation.
+from jaxmap.two_columns import read_two_columns
+
+# Column names as they are met in the wild, in lower case without punctuation.
 _REDSHIFT_NAMES = {"z", "zmid", "zmean", "redshift", "zs", "photoz"}
 _DENSITY_NAMES = {"nz", "n", "density", "pz", "pdf", "p", "dndz", "nofz", "pofz"}
-# What numpy and astropy raise for damaged files.
-_READ_ERRORS = (
-    OSError, EOFError, IndexError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
 
 
 @jax.tree_util.register_dataclass
@@ -111,7 +105,8 @@ def cosmos_redshifts() -> RedshiftDistribution:
         Schrabback et al. (2010), A&A 516, A63.
     """
     source = importlib.resources.files("jaxmap") / "data" / "nz_cosmos.ecsv"
-    return redshift_distribution(*_columns_of_text(source.read_text("utf-8"), "nz_cosmos.ecsv"))
+    with importlib.resources.as_file(source) as path:
+        return read_redshift_distribution(path)
 
 
 def read_redshift_distribution(path: str | Path) -> RedshiftDistribution:
@@ -121,106 +116,14 @@ def read_redshift_distribution(path: str | Path) -> RedshiftDistribution:
     are taken; when either name is missing, the first two columns.
 
     Args:
-        path: FITS table; ``.npy`` of shape ``(2, n)`` or ``(n, 2)``; ``.npz`` of two vectors;
-            anything else is text (ECSV, CSV, white space), with or without a line of names.
+        path: FITS, ``.npy``, ``.npz`` or text, as for `jaxmap.two_columns.read_two_columns`.
 
     Raises:
         ValueError: for a file that is missing, unreadable or cut short, or an n(z) that
             `redshift_distribution` rejects; the message names the file.
     """
-    path = Path(path)
-    name = path.name.lower()
-    if not path.is_file():
-        raise ValueError(
-            f"n(z) file {str(path)!r} does not exist; give the path of a table z, n(z)"
-        )
+    columns = read_two_columns(path, _REDSHIFT_NAMES, _DENSITY_NAMES, "z and n(z)")
     try:
-        if name.endswith((".npy", ".npz")):
-            columns = _columns_of_numpy(path)
-        elif name.endswith((".fits", ".fit", ".fits.gz")):
-            columns = _columns_of_fits(path)
-        else:
-            columns = _columns_of_text(path.read_text("utf-8-sig"), str(path))
         return redshift_distribution(*columns)
-    except _READ_ERRORS as error:
-        raise ValueError(f"cannot read n(z) from {str(path)!r}: {error}") from error
-
-
-def _pick_columns(names: list[str]) -> tuple[int, int]:
-    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
-    redshift = [i for i, name in enumerate(plain) if name in _REDSHIFT_NAMES]
-    density = [i for i, name in enumerate(plain) if name in _DENSITY_NAMES]
-    if len(names) < 2:
-        raise ValueError(f"the table has the columns {names}; expected two, z and n(z)")
-    return (redshift[0], density[0]) if redshift and density else (0, 1)
-
-
-def _columns_of_text(text: str, source: str) -> tuple[np.ndarray, np.ndarray]:
-    rows: list[tuple[int, list[str]]] = []
-    comment = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        if line.lstrip().startswith("#"):
-            comment = comment if rows else line.strip(" #")
-            continue
-        rows.append((number, _split(line)))
-    if not rows:
-        raise ValueError(f"{source} holds no rows; expected two columns, z and n(z)")
-    # The line of names is the first one, or (as numpy.savetxt writes it) the last comment before.
-    names = [str(i) for i in range(len(rows[0][1]))]
-    if not all(_is_number(entry) for entry in rows[0][1]):
-        names = rows.pop(0)[1]
-    elif len(_split(comment)) == len(names):
-        names = _split(comment)
-    i, j = _pick_columns(names)
-    z, density = np.empty(len(rows)), np.empty(len(rows))
-    for row, (number, entries) in enumerate(rows):
-        if len(entries) != len(names) or not (_is_number(entries[i]) and _is_number(entries[j])):
-            raise ValueError(
-                f"line {number} is {' '.join(entries)[:60]!r}; expected numbers in {len(names)} "
-                "columns as in the first line (was the file cut short?)"
-            )
-        z[row], density[row] = float(entries[i]), float(entries[j])
-    return z, density
-
-
-def _split(line: str) -> list[str]:
-    parts = line.split(",") if "," in line else line.split()
-    return [part.strip().strip("\"'") for part in parts]
-
-
-def _is_number(entry: str) -> bool:
-    try:
-        float(entry)
-    except ValueError:
-        return False
-    return True
-
-
-def _columns_of_numpy(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with open(path, "rb") as file:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if loaded.ndim != 2 or 2 not in loaded.shape:
-                raise ValueError(f"the array has shape {loaded.shape}; expected (2, n) or (n, 2)")
-            table = loaded if loaded.shape[0] == 2 else loaded.T
-            return table[0], table[1]
-        i, j = _pick_columns(loaded.files)
-        return loaded[loaded.files[i]], loaded[loaded.files[j]]
-
-
-def _columns_of_fits(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    from astropy.io import fits
-
-    # Our own handle, since astropy leaves its one open when a header is cut short; and no warnings
-    # about the file's style, since what matters is whether the two columns can be read.
-    with open(path, "rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for unit in fits.open(file, memmap=False):
-            if isinstance(unit, fits.BinTableHDU | fits.TableHDU):
-                names = list(unit.columns.names)
-                i, j = _pick_columns(names)
-                data = unit.data
-                return np.array(data[names[i]], float), np.array(data[names[j]], float)
-    raise ValueError("the FITS file holds no table; expected one with the columns z and n(z)")
+    except ValueError as error:
+        raise ValueError(f"cannot use z and n(z) of {str(path)!r}: {error}") from error

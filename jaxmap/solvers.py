@@ -23,6 +23,14 @@ class SolverInfo(NamedTuple):
     residual: jax.Array
 
 
+class _State(NamedTuple):
+    x: jax.Array
+    residual: jax.Array
+    direction: jax.Array
+    rho: jax.Array
+    step: jax.Array
+
+
 def conjugate_gradient(
     operator: Operator,
     rhs: jax.Array,
@@ -53,21 +61,21 @@ def conjugate_gradient(
     def solve(matvec: Operator, target: jax.Array) -> tuple[jax.Array, SolverInfo]:
         limit = tolerance * _norm(target)
 
-        def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
-            _, residual, _, _, step = state
-            return (_norm(residual) > limit) & (step < max_iterations)
+        def unfinished(state: _State) -> jax.Array:
+            return (_norm(state.residual) > limit) & (state.step < max_iterations)
 
-        def advance(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def advance(state: _State) -> _State:
             x, residual, direction, rho, step = state
             image = matvec(direction)
             length = rho / _inner(direction, image)
             x, residual = x + length * direction, residual - length * image
             z = precondition(residual)
             rho_new = _inner(residual, z)
-            return x, residual, z + (rho_new / rho) * direction, rho_new, step + 1
+            return _State(x, residual, z + (rho_new / rho) * direction, rho_new, step + 1)
 
         first = precondition(target)
-        start = (jnp.zeros_like(target), target, first, _inner(target, first), jnp.asarray(0))
+        rho = _inner(target, first)
+        start = _State(jnp.zeros_like(target), target, first, rho, jnp.asarray(0))
         x, residual, _, _, step = jax.lax.while_loop(unfinished, advance, start)
         target_norm = _norm(target)
         relative = _norm(residual) / jnp.where(target_norm > 0, target_norm, 1)

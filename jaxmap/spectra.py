@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmap.grid import Grid
+from jaxmap.two_columns import read_two_columns
+
+# Column names as they are met in the wild, in lower case without punctuation.
+_MULTIPOLE_NAMES = {"ell", "l", "multipole", "ells", "ellmid", "lmid", "elleff", "leff"}
+_POWER_NAMES = {
+    "cl", "cell", "clkk", "cellkk", "clkappa", "ckappa", "pkappa", "power", "powerspectrum"
+}  # fmt: skip
 
 
 @jax.tree_util.register_dataclass
@@ -54,6 +62,27 @@ def power_spectrum(ell: ArrayLike, c_ell: ArrayLike) -> PowerSpectrum:
     if not c_host.any():
         raise ValueError("the power spectrum is zero everywhere; expected some values above 0")
     return PowerSpectrum(jnp.asarray(ell_host, float), jnp.asarray(c_host, float))
+
+
+def read_power_spectrum(path: str | Path) -> PowerSpectrum:
+    """Read C_ell from a file of two columns.
+
+    Columns called like a multipole (ell, l, multipole ...) and a power (cl, C_ell, power ...) are
+    taken; when either name is missing, the first two columns. The values are C_ell in steradians,
+    not l (l + 1) C_ell / 2 pi; nothing in a file could tell.
+
+    Args:
+        path: FITS, ``.npy``, ``.npz`` or text, as for `jaxmap.two_columns.read_two_columns`.
+
+    Raises:
+        ValueError: for a file that is missing, unreadable or cut short, or a spectrum that
+            `power_spectrum` rejects; the message names the file.
+    """
+    columns = read_two_columns(path, _MULTIPOLE_NAMES, _POWER_NAMES, "ell and C_ell")
+    try:
+        return power_spectrum(*columns)
+    except ValueError as error:
+        raise ValueError(f"cannot use ell and C_ell of {str(path)!r}: {error}") from error
 
 
 def mode_variance(spectrum: PowerSpectrum, grid: Grid) -> jax.Array:

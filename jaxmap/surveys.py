@@ -1,29 +1,13 @@
-"""What each survey calls its columns and how its shapes become shear estimates.
+"""What each survey calls its columns, and which conventions its shapes follow.
 
 House frame: x = west, y = north; e1 > 0 is elongated east-west, e2 > 0 north-west to south-east.
-Calibration in one line (every mean is weighted and over the whole catalogue)::
-
-    g = [s - c] / [R (1 + <m>)],   s = e, or s = e / (2 R_d) for distortions
-
-Per-galaxy responses and biases are far too noisy to divide by one at a time (a response near zero
-would blow its galaxy up); only their means are meaningful. Calibrate one tomographic bin at a time
-if the bins differ.
-
-References:
-    Huff & Mandelbaum (2017), arXiv:1702.02600 (metacalibration);
-    Mandelbaum et al. (2018), PASJ 70, S25, appendix 3 (HSC).
+How the shapes become shear estimates is in `jaxmap.calibration`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import ArrayLike
-
-log = logging.getLogger(__name__)
 
 REQUIRED = ("ra", "dec", "e1", "e2")
 BIASES = ("m", "c1", "c2")
@@ -41,7 +25,8 @@ class Survey:
         name: short name, as used on the command line.
         columns: for every role (see `ROLES`) its column names, the preferred one first; compared
             without regard to case. The names for e1 and e2 go in pairs.
-        signatures: sets of lower-case column names, any of which gives the survey away.
+        signatures: sets of lower-case column names, any of which gives the survey away; where the
+            names are common ones, with the weight, so that no other name of it goes unnoticed.
         flip_e1, flip_e2: whether the component changes sign to come to the house frame.
         distortion: shapes are (a^2 - b^2)/(a^2 + b^2), about twice the shear.
         ranked: take the first name found; otherwise two names for one role are an error.
@@ -112,9 +97,9 @@ KIDS = Survey(
         weight="weight", z="Z_B",
     ),
     signatures=(
-        {"alpha_j2000", "delta_j2000", "e1", "e2", "z_b"},
-        {"raj2000", "decj2000", "e1", "e2", "z_b"},
-        {"raj2000", "decj2000", "e1", "e2", "tomobin"},
+        {"alpha_j2000", "delta_j2000", "e1", "e2", "weight", "z_b"},
+        {"raj2000", "decj2000", "e1", "e2", "weight", "z_b"},
+        {"raj2000", "decj2000", "e1", "e2", "weight", "tomobin"},
     ),
     note="give m= (and c1=, c2=) of the tomographic bin",
 )
@@ -155,7 +140,8 @@ EUCLID = Survey(
         weight="SHE_LENSMC_WEIGHT WEIGHT", z="PHZ_MEDIAN",
     ),
     signatures=(
-        {"she_lensmc_g1", "she_lensmc_g2"}, {"right_ascension", "declination", "g1", "g2"},
+        {"she_lensmc_g1", "she_lensmc_g2"},
+        {"right_ascension", "declination", "g1", "g2", "weight", "tom_bin_id"},
     ),
 )
 TXPIPE = Survey(
@@ -181,152 +167,3 @@ def recognise_survey(names: Iterable[str]) -> Survey:
     lower = {name.lower() for name in names}
     fits = [s for s in SURVEYS.values() if any(sign <= lower for sign in s.signatures)]
     return fits[0] if len(fits) == 1 else GENERIC
-
-
-def weighted_mean(values: ArrayLike, weight: np.ndarray) -> float:
-    r"""Mean :math:`\langle v \rangle_w = \sum_i w_i v_i / \sum_i w_i`; a number is its own mean.
-
-    Weights that are no use (NaN, negative, all zero) count as zero here: saying so is the business
-    of `jaxmap.catalog.shear_catalog`.
-    """
-    usable = np.where(np.isfinite(weight) & (weight > 0), weight, 0.0)
-    if np.ndim(values) == 0 or not usable.any():
-        return float(np.mean(np.asarray(values, float))) if np.size(values) else 0.0
-    return float(np.average(np.asarray(values, float), weights=usable))
-
-
-def responsivity(e_rms: ArrayLike, weight: np.ndarray) -> float:
-    r"""Responsivity of distortions to shear, :math:`R = 1 - \langle e_\mathrm{rms}^2 \rangle_w`.
-
-    Args:
-        e_rms: intrinsic rms distortion per component, one number or shape ``(n,)``.
-        weight: shape ``(n,)``.
-    """
-    return 1 - weighted_mean(np.square(e_rms), weight)
-
-
-def measured_responsivity(distortion: np.ndarray, weight: np.ndarray) -> float:
-    r"""Responsivity from the measured shapes, :math:`R = 1 - \frac12 \langle |e|^2 \rangle_w`.
-
-    Measurement noise widens :math:`|e|`, so this R is low and the shear high, by a few per cent
-    for typical noise: a stopgap for catalogues that come without :math:`e_\mathrm{rms}`.
-    """
-    finite = np.isfinite(distortion)
-    return 1 - 0.5 * weighted_mean(np.abs(distortion[finite]) ** 2, weight[finite])
-
-
-def sheared_response(plus: ArrayLike, minus: ArrayLike, shear_step: float = 0.02) -> np.ndarray:
-    r"""Response by finite difference, :math:`R = (e^+ - e^-)/\Delta\gamma`.
-
-    With shapes of every galaxy measured on sheared images it is the shear response; with *mean*
-    unsheared shapes of the samples selected on sheared images, the selection response.
-    """
-    return (np.asarray(plus, float) - np.asarray(minus, float)) / shear_step
-
-
-def metacal_response(
-    r11: ArrayLike, r22: ArrayLike, weight: np.ndarray, selection: float = 0.0
-) -> float:
-    r"""Mean response :math:`R = \frac12 \langle R_{11} + R_{22} \rangle_w + R_\mathrm{sel}`."""
-    return 0.5 * (weighted_mean(r11, weight) + weighted_mean(r22, weight)) + selection
-
-
-def ellipticity_from_distortion(distortion: np.ndarray, responsivity: float) -> np.ndarray:
-    r"""Shear estimate :math:`g = e / (2R)` from a distortion :math:`(a^2 - b^2)/(a^2 + b^2)`.
-
-    Raises:
-        ValueError: unless 0 < R <= 1.
-    """
-    if not 0 < responsivity <= 1:
-        raise ValueError(
-            f"the responsivity is {responsivity:g}; expected a value above 0 and up to 1 (are the "
-            "shapes distortions, and is e_rms per component?)"
-        )
-    return _complex(distortion.real / (2 * responsivity), distortion.imag / (2 * responsivity))
-
-
-def unbiased_ellipticity(
-    ellipticity: np.ndarray,
-    weight: np.ndarray,
-    *,
-    m: ArrayLike = 0.0,
-    c1: ArrayLike = 0.0,
-    c2: ArrayLike = 0.0,
-    response: ArrayLike = 1.0,
-) -> np.ndarray:
-    r"""Take additive bias, mean response and mean multiplicative bias out of shear estimates.
-
-    .. math:: g_a = \frac{e_a - c_a}{\langle R \rangle_w (1 + \langle m \rangle_w)}
-
-    Args:
-        ellipticity: complex, shape ``(n,)``.
-        weight: shape ``(n,)``.
-        m, c1, c2, response: one number or shape ``(n,)``; c is taken off each galaxy, of m and R
-            only the weighted mean counts (see the top of this file).
-
-    Raises:
-        ValueError: if the mean of R or of 1 + m is not positive.
-    """
-    factors = {"response": weighted_mean(response, weight), "1 + m": 1 + weighted_mean(m, weight)}
-    for name, value in factors.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"the mean of {name} is {value:g}; expected a finite value above 0")
-    scale = factors["response"] * factors["1 + m"]
-    return _complex((ellipticity.real - c1) / scale, (ellipticity.imag - c2) / scale)
-
-
-def calibrate(
-    shapes: np.ndarray,
-    weight: np.ndarray,
-    values: Mapping[str, np.ndarray],
-    survey: Survey,
-    distortion: bool | None = None,
-) -> np.ndarray:
-    r"""Shear estimates from a survey's raw shapes, still in the survey's own frame.
-
-    Distortions are divided by 2R, where R is ``response`` if given, else from ``e_rms``, else
-    measured from the shapes (with a warning). Other shapes are divided by ``response``, else by
-    the mean of R11 and R22, else are taken as calibrated. Then c and m go out
-    (`unbiased_ellipticity`).
-
-    Args:
-        shapes: complex e1 + i e2, shape ``(n,)``.
-        weight: shape ``(n,)``.
-        values: numbers or vectors by role, whichever of `BIASES` and `RESPONSES` there are.
-        survey: gives the selection response and the shear step.
-        distortion: overrides the survey's.
-    """
-    biases = {role: values[role] for role in BIASES if role in values}
-    if survey.distortion if distortion is None else distortion:
-        if "response" in values:
-            mean = weighted_mean(values["response"], weight)
-        elif "e_rms" in values:
-            mean = responsivity(values["e_rms"], weight)
-        else:
-            mean = measured_responsivity(shapes, weight)
-            log.warning(
-                "no e_rms or response is known; the responsivity %.4f is measured from the noisy "
-                "shapes, which makes the shear a little too large",
-                mean,
-            )
-        shapes = ellipticity_from_distortion(shapes, mean)
-        return unbiased_ellipticity(shapes, weight, **biases)
-    response: ArrayLike = 1.0
-    if "response" in values:
-        response = values["response"]
-    elif "R11" in values and "R22" in values:
-        selection = survey.selection_response
-        response = metacal_response(values["R11"], values["R22"], weight, selection)
-    elif all(role in values for role in SHEARED):
-        e1_1p, e1_1m, e2_2p, e2_2m = (values[role] for role in SHEARED)
-        r11 = sheared_response(e1_1p, e1_1m, survey.shear_step)
-        r22 = sheared_response(e2_2p, e2_2m, survey.shear_step)
-        response = metacal_response(r11, r22, weight, survey.selection_response)
-    return unbiased_ellipticity(shapes, weight, response=response, **biases)
-
-
-def _complex(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
-    # Not real + 1j * imag: that would spread a NaN of one component to both.
-    joined = np.empty(np.shape(real), complex)
-    joined.real, joined.imag = real, imag
-    return joined

@@ -35,7 +35,7 @@ def test_log_prob_and_score_match_dense_algebra(masked_case, sigma):
 
 
 def test_annealing_is_the_convolved_likelihood_for_homogeneous_noise(masked_case):
-    """For noise s everywhere, N(s^2) convolved with N(sigma^2) is the likelihood with s^2 + sigma^2."""
+    """For noise s everywhere it is the likelihood of noise s^2 + sigma^2."""
     from dataclasses import replace
 
     truth, data, _ = masked_case

@@ -1,5 +1,7 @@
 """Shear operators: unitarity, adjoints, signs, reduced shear, gridding."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,7 +143,7 @@ def test_reduced_shear_iteration_contracts_by_the_largest_shear(strong_lens):
         float(jnp.linalg.norm(convergence_from_reduced_shear(g, grid, 0.0, steps) - kappa))
         for steps in range(1, 8)
     ]
-    assert all(b < float(jnp.abs(g).max()) * a for a, b in zip(errors, errors[1:], strict=False))
+    assert all(b < float(jnp.abs(g).max()) * a for a, b in pairwise(errors))
     assert errors[0] > 0.02 * float(jnp.linalg.norm(kappa))
 
 

@@ -254,27 +254,6 @@ def test_flip_e1_and_both(sky: ShearCatalog, tmp_path: Path) -> None:
     np.testing.assert_array_equal(flipped.ellipticity, -sky.ellipticity)
 
 
-def test_distortion_without_e_rms_is_measured_and_told(caplog: Any) -> None:
-    rng = np.random.default_rng(3)
-    e = 0.3 * (rng.normal(size=500) + 1j * rng.normal(size=500))
-    e /= np.maximum(1, np.abs(e))
-    table = {"ra": rng.uniform(1, 2, 500), "dec": rng.uniform(1, 2, 500)}
-    table |= {"e1": e.real, "e2": e.imag, "weight": rng.uniform(1, 2, 500)}
-    read = read_shear(table, distortion=True)
-    r = 1 - 0.5 * np.average(np.abs(e) ** 2, weights=table["weight"])
-    np.testing.assert_allclose(read.ellipticity, e / (2 * r), rtol=1e-12)
-    assert "measured from the noisy" in caplog.text
-    caplog.clear()
-    np.testing.assert_allclose(
-        read_shear(table, distortion=True, response=0.8).ellipticity, e / 1.6, rtol=1e-12
-    )
-    with_rms = read_shear(
-        table | {"rms": np.full(500, 0.4)}, distortion=True, columns={"e_rms": "rms"}
-    )
-    np.testing.assert_allclose(with_rms.ellipticity, e / (2 * 0.84), rtol=1e-12)
-    assert "measured" not in caplog.text
-
-
 def test_arguments_go_before_columns(sky: ShearCatalog, tmp_path: Path) -> None:
     path, options = txpipe_metacal(sky, tmp_path)
     one, two = (read_shear(path, response=r, **options).ellipticity for r in (1.0, 2.0))
@@ -295,28 +274,6 @@ def test_missing_calibration_is_an_error(sky: ShearCatalog, tmp_path: Path) -> N
     des_like = {"ra": sky.ra_deg, "dec": sky.dec_deg, "e_1": sky.weight, "e_2": sky.weight}
     with pytest.raises(ValueError, match="needs a response"):
         read_shear(des_like, survey=surveys.DES_Y3)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"response": 0.0}, "mean of response is 0"),
-        ({"m": -1.0}, r"mean of 1 \+ m is 0"),
-        ({"m": np.nan}, "'m'.*not finite"),
-        ({"distortion": True, "response": 1.5}, "responsivity is 1.5"),
-        ({"m": np.zeros(3)}, r"'m' has shape \(3,\)"),
-        ({"survey": "hsc"}, "expected a preset"),
-    ],
-)
-def test_bad_calibration(options: dict[str, Any], message: str, sky: ShearCatalog) -> None:
-    g = sky.ellipticity
-    table = {"ra": sky.ra_deg, "dec": sky.dec_deg, "e1": g.real, "e2": g.imag}
-    with pytest.raises(ValueError, match=message):
-        read_shear(table, **options)
-
-
-def test_selection_response_is_a_finite_difference() -> None:
-    assert surveys.sheared_response(0.013, 0.005) == pytest.approx(0.4)
 
 
 def test_presets_are_consistent() -> None:

@@ -1,7 +1,8 @@
 """Make the shipped table of P(k, z), `jaxmap/data/planck18_matter_power.npz`.
 
 Run from the repository root: ``python experiments/tables/matter_power.py`` (some seconds). Needed
-again when `jaxmap.cosmology.matter_power_table` changes; `tests/test_cosmology.py` then fails.
+again when `jaxmap.matter_power.matter_power_table` changes; `tests/test_matter_power.py` then
+fails.
 """
 
 from dataclasses import astuple
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from jaxmap.cosmology import PLANCK18, matter_power_table, write_table
+from jaxmap.matter_power import PLANCK18, matter_power_table, write_table
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)

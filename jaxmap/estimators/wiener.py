@@ -73,7 +73,7 @@ class Wiener:
         if self.num_samples == 0:
             return result
         std, fluctuations = self._fluctuations(key, padded, prior, margin)
-        samples = None if fluctuations is None else result.convergence + fluctuations
+        samples = None if fluctuations is None else result.convergence[None] + fluctuations
         return replace(result, std=std, samples=samples)
 
     def _fluctuations(
@@ -82,7 +82,7 @@ class Wiener:
         """Standard deviation of the cropped posterior, and the draws it comes from if kept."""
         ny, nx = padded.grid.shape
         inner = (slice(None), slice(margin, ny - margin), slice(margin, nx - margin))
-        total = 0.0
+        total = jnp.zeros((ny - 2 * margin, nx - 2 * margin), padded.weight.dtype)
         kept: list[np.ndarray] = []
         for start in self.progress(range(0, self.num_samples, self.chunk)):
             # A key per sample, so that the draws do not depend on the chunk; the last chunk is
@@ -94,7 +94,7 @@ class Wiener:
             total = total + jnp.sum(draws**2, axis=0)
             if self.keep_samples:
                 kept.append(np.asarray(draws))
-        std = jnp.sqrt(jnp.asarray(total) / self.num_samples)
+        std = jnp.sqrt(total / self.num_samples)
         return std, jnp.concatenate(kept) if kept else None
 
 

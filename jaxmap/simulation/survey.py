@@ -21,7 +21,9 @@ def mock_catalog(
 ) -> ShearCatalog:
     r"""Galaxies at random positions, sheared by a map and with intrinsic shapes.
 
-    .. math:: e = \frac{e_s + g}{1 + g^* e_s}, \qquad g = \frac{\gamma}{1 - \kappa}
+    .. math:: e = \frac{e_s + g}{1 + g^* e_s} \; (|g| \le 1), \quad
+              e = \frac{1 + g e_s^*}{e_s^* + g^*} \; (|g| > 1), \quad
+              g = \frac{\gamma}{1 - \kappa}
 
     Args:
         key: PRNG key.
@@ -34,7 +36,7 @@ def mock_catalog(
             outside the survey acts too; the whole grid by default.
 
     References:
-        Seitz & Schneider (1997), A&A 318, 687 (Eq. for |g| < 1).
+        Seitz & Schneider (1997), A&A 318, 687.
     """
     ny, nx = (field or grid).shape
     key_position, key_shape = jax.random.split(key)
@@ -46,6 +48,9 @@ def mock_catalog(
     g = reduced_shear(convergence, grid)[row, column]
     intrinsic = jax.lax.complex(*(shape_noise * jax.random.normal(key_shape, (2, num_galaxies))))
     intrinsic = intrinsic * jnp.minimum(1, 0.95 / jnp.maximum(jnp.abs(intrinsic), 1e-6))
-    observed = (intrinsic + g) / (1 + g.conj() * intrinsic)
+    weak = jnp.abs(g) <= 1
+    observed = jnp.where(weak, intrinsic + g, 1 + g * intrinsic.conj()) / jnp.where(
+        weak, 1 + g.conj() * intrinsic, intrinsic.conj() + g.conj()
+    )
     ra, dec = grid.wcs().all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
     return shear_catalog(ra, dec, np.asarray(observed))

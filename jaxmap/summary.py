@@ -1,0 +1,55 @@
+"""Results in plain words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxmap.catalog import ShearCatalog, ShearMap
+from jaxmap.diagnostics import SignCheck
+from jaxmap.massmap import MassMap
+
+
+def describe_input(catalog: ShearCatalog, shear: ShearMap, shape_noise: float, source: str) -> str:
+    ny, nx = shear.grid.shape
+    assert shear.counts is not None and shear.grid.centre_deg is not None
+    counts = np.asarray(shear.counts)
+    observed = counts > 0
+    ra, dec = shear.grid.centre_deg
+    density = counts.sum() / (observed.sum() * shear.grid.pixel_arcmin**2)
+    return (
+        f"{len(catalog):,} galaxies from {source}, {int(counts.sum()):,} of them in the field "
+        f"({density:.1f} per arcmin2 observed, shape noise {shape_noise:.3f} per component).\n"
+        f"Field: {nx} x {ny} pixels of {shear.grid.pixel_arcmin:g} arcmin around RA {ra:.4f}, "
+        f"Dec {dec:+.4f}; {observed.mean():.0%} of the pixels hold galaxies."
+    )
+
+
+def describe_signs(signs: SignCheck) -> str:
+    return (
+        f"Signs: E modes exceed B modes by {signs.as_given:.1f} sigma as given, "
+        f"{signs.flipped:.1f} sigma with e2 flipped."
+    )
+
+
+def describe_map(result: MassMap, method: str) -> str:
+    mask = np.asarray(result.mask)
+    convergence = np.asarray(result.convergence)
+    lines = [f"Convergence ({method}): rms {convergence[mask].std():.4f}"]
+    if result.b_mode is not None:
+        lines[0] += f", B mode {np.asarray(result.b_mode)[mask].std():.4f}"
+    if result.std is not None:
+        std, snr = np.asarray(result.std), np.asarray(result.signal_to_noise)
+        row, column = np.unravel_index(np.argmax(np.where(mask, snr, -np.inf)), mask.shape)
+        place = ""
+        if result.grid.centre_deg is not None:
+            ra, dec = result.grid.wcs().all_pix2world(column, row, 0)
+            place = f" at RA {float(ra):.4f}, Dec {float(dec):+.4f}"
+        lines[0] += f", error {np.sqrt(np.mean(std[mask] ** 2)):.4f} per pixel"
+        lines.append(
+            f"Highest S/N: {snr[row, column]:.1f}{place} "
+            f"(convergence {convergence[row, column]:.3f} +- {std[row, column]:.3f})."
+        )
+    lines[0] += "."
+    if result.samples is not None:
+        lines.append(f"{len(result.samples)} posterior samples drawn.")
+    return "\n".join(lines)

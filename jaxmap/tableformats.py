@@ -1,0 +1,218 @@
+"""Columns of a FITS, HDF5, Parquet or text file, or of a table in memory: one function for each.
+
+Only names are read at first; the columns that are asked for are loaded later. Masks and units stay
+as the file has them (see `jaxmap.readers.to_numbers`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from jaxmap.texttables import text_layout
+
+HasPositions = Callable[[Sequence[str]], bool]
+"""Whether a table with these column names can be a catalogue; tells several tables apart."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a catalogue, not yet loaded: their names and a function that loads some."""
+
+    label: str
+    names: tuple[str, ...]
+    load: Callable[[Sequence[str]], Mapping[str, Any]]
+
+
+def in_memory(source: Any, label: str = "the table") -> Columns:
+    """Columns of an astropy Table, a pandas DataFrame, a structured array or a dict of arrays."""
+    if hasattr(source, "colnames"):
+        names = source.colnames
+    elif isinstance(source, Mapping):
+        names = list(source)
+    elif getattr(getattr(source, "dtype", None), "names", None):
+        names = source.dtype.names
+    elif type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns"):
+        names = list(source.columns)
+    else:
+        raise ValueError(
+            f"cannot read columns from a {type(source).__name__}; expected a path, an astropy "
+            "Table, a pandas DataFrame, a structured array or a dict of arrays"
+        )
+    return Columns(
+        label,
+        tuple(str(name) for name in names),
+        lambda wanted: {name: source[name] for name in wanted},
+    )
+
+
+def fits_columns(path: Path, hdu: int | str | None, has_positions: HasPositions) -> Columns:
+    """Columns of one table (HDU), also in a compressed file."""
+    from astropy.io import fits
+    from astropy.table import MaskedColumn
+
+    with reading(path):
+        content = _decompressed(path)
+    with reading(path), _bytes_of(path, content) as file, fits.open(file) as hdus:
+        kinds = (fits.BinTableHDU, fits.TableHDU)
+        headers = [(i, h.name, h.columns.names) for i, h in enumerate(hdus) if isinstance(h, kinds)]
+    tables = {i: tuple(str(name) for name in names) for i, _, names in headers}
+    if hdu is None:
+        keys = _choose(path, "table (HDU)", tables, has_positions)
+    else:
+        keys = [i for i, name, _ in headers if hdu in (i, name) or str(hdu).upper() == name]
+    if len(keys) != 1:
+        choice = ", ".join(f"{i} {name}".strip() for i, name, _ in headers) or "none"
+        wrong = "several tables could be meant" if hdu is None else f"no table with hdu={hdu!r}"
+        raise ValueError(f"{path}: {wrong}; its tables are {choice}; choose one by hdu=...")
+    (key,) = keys
+
+    def load(names: Sequence[str]) -> dict[str, Any]:
+        with reading(path), _bytes_of(path, content) as file, fits.open(file) as hdus:
+            data, head = hdus[key].data, hdus[key].columns
+            loaded = {}
+            for name in names:
+                values, null = np.array(data[name]), head[name].null
+                masked = values == null if null is not None and values.dtype.kind in "iu" else False
+                loaded[name] = MaskedColumn(values, mask=masked, unit=head[name].unit)
+            return loaded
+
+    return Columns(f"{path}[{key}]", tables[key], load)
+
+
+def _decompressed(path: Path) -> bytes | None:
+    """Content of a .gz or .xz file; astropy would take one that is cut short for a shorter one."""
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+    opener = openers.get(path.suffix.lower())
+    if opener is None:
+        return None
+    with opener(path) as file:
+        return file.read()
+
+
+def _bytes_of(path: Path, content: bytes | None) -> BinaryIO:
+    # A path would do for fits.open, but astropy leaves files that it cannot read open.
+    return open(path, "rb") if content is None else io.BytesIO(content)
+
+
+def hdf5_columns(
+    path: Path, group: str | None, preferred: Collection[str], has_positions: HasPositions
+) -> Columns:
+    """Columns of a group of vectors or of one compound dataset, with units from the attributes."""
+    import h5py
+
+    def names_in(node: Any) -> tuple[str, ...]:
+        if isinstance(node, h5py.Dataset):
+            return tuple(node.dtype.names or ())
+        return tuple(k for k in node if isinstance(node.get(k), h5py.Dataset))
+
+    tables: dict[str, tuple[str, ...]] = {}
+    with reading(path), h5py.File(path, "r") as file:
+        tables["/"] = names_in(file)
+        file.visititems(lambda name, node: tables.update({name: names_in(node)}))
+        if group is not None and group.strip("/") in file:  # also where visiting follows no links
+            tables[group.strip("/")] = names_in(file[group])
+    tables = {key: names for key, names in tables.items() if names}
+    if group is None:
+        keys = _choose(path, "group", tables, has_positions)
+        keys = [key for key in keys if key in preferred] or keys
+    else:
+        keys = [key for key in tables if key == (group.strip("/") or "/")]
+    if len(keys) != 1:
+        choice = ", ".join(key for key, names in tables.items() if has_positions(names))
+        wrong = "several groups hold ra and dec" if group is None else f"no group {group!r}"
+        raise ValueError(f"{path}: {wrong}; the choice is {choice or 'none'}; give group=...")
+    (key,) = keys
+
+    def load(names: Sequence[str]) -> Mapping[str, Any]:
+        from astropy.table import Column, Table
+
+        with reading(path), h5py.File(path, "r") as file:
+            node = file[key]
+            if f"{key}.__table_column_meta__" in file:  # astropy keeps masks and units there
+                return Table.read(file, path=key)
+            if isinstance(node, h5py.Dataset):
+                return {name: node.fields(name)[:] for name in names}
+            units = {n: node[n].attrs.get("unit", node[n].attrs.get("units")) for n in names}
+            text = {n: u.decode() if isinstance(u, bytes) else u for n, u in units.items()}
+            return {n: Column(node[n][()], unit=text[n] or None) for n in names}
+
+    return Columns(f"{path}[{key}]", tables[key], load)
+
+
+def parquet_columns(path: Path) -> Columns:
+    """Columns of a Parquet file, of pandas or astropy."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise ValueError(
+            f'reading {path} needs pyarrow, which is not installed: pip install "jaxmap[io]"'
+        ) from error
+    with reading(path):
+        schema = parquet.read_schema(path)
+
+    def load(names: Sequence[str]) -> Mapping[str, Any]:
+        with reading(path):
+            if b"table_meta_yaml" in (schema.metadata or {}):  # astropy keeps units there
+                from astropy.table import Table
+
+                return Table.read(path, format="parquet", include_names=list(names))
+            table = parquet.read_table(path, columns=list(names))
+            return {name: table[name].to_numpy() for name in names}
+
+    return Columns(str(path), tuple(schema.names), load)
+
+
+def text_columns(path: Path, kind: str) -> Columns:
+    """Columns of CSV, ECSV or text; these are loaded at once."""
+    from astropy.table import Table
+
+    layout = {"format": "ascii.ecsv"} if kind == "ECSV" else text_layout(path)
+    with reading(path):
+        return in_memory(Table.read(path, **layout), str(path))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises for a bad file into one sentence."""
+    try:
+        with warnings.catch_warnings():
+            # astropy only warns of FITS files that are cut short, and returns part of the rows.
+            warnings.filterwarnings("error", message=".*truncated")
+            yield
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # zlib, lzma, struct, pyarrow ... each with a class of its own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(
+            f"cannot read {path}: {reason}; the file is cut short, damaged or of another layout: "
+            "fetch or write it again"
+        ) from error
+
+
+def _choose(
+    path: Path, what: str, tables: Mapping[Any, Sequence[str]], has_positions: HasPositions
+) -> list[Any]:
+    """The tables with positions; the only table there is passes, so that its columns are told."""
+    if len(tables) == 1:
+        return list(tables)
+    holders = [key for key, names in tables.items() if has_positions(names)]
+    if not holders:
+        found = "; ".join(f"{key}: {listed(names, 8)}" for key, names in tables.items())
+        raise ValueError(f"{path}: no {what} holds ra and dec (found {found or 'no table'})")
+    return holders
+
+
+def listed(names: Sequence[str], most: int = 40) -> str:
+    """Names for a message, which stays short."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more

@@ -1,0 +1,59 @@
+"""The benchmark scripts run and write what they promise; their figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "experiments" / "benchmarks"
+
+ROW_KEYS = {
+    "kaiser_squires": {"precision", "size", "ffts_s", "inversion_s", "ratio"},
+    "wiener_solvers": {
+        "solver",
+        "target_error",
+        "iterations",
+        "seconds",
+        "time_over_conjugate_gradients",
+        "error",
+        "residual",
+    },
+    "binning": {"step", "seconds", "over_numpy", "over_numpy_with_index"},
+    "map_size": {
+        "method",
+        "size",
+        "seconds",
+        "iterations",
+        "residual",
+        "peak_bytes",
+        "peak_bytes_before",
+        "program_bytes",
+    },
+}
+
+
+@pytest.mark.parametrize("name", ROW_KEYS)
+def test_script_writes_figures(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    # The settings of the tests' own process (float64, strict promotion) are not the scripts'.
+    settings = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / f"{name}.py", "--quick", "--json", target],
+        capture_output=True,
+        text=True,
+        env=settings,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(target.read_text())
+    assert {"jaxmap", "jax", "platform", "cpus", "seed", "quick"} <= figures["environment"].keys()
+    assert figures["rows"]
+    for row in figures["rows"]:
+        assert row.keys() == ROW_KEYS[name]
+    assert str(target) in done.stdout
+    assert target.with_suffix(".png").is_file() == (name == "map_size")

@@ -1,0 +1,283 @@
+"""The command line: what it writes, what it refuses, how it ends."""
+
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from jaxmap.cli import main
+from jaxmap.mapfiles import read_mass_map, read_provenance, read_samples
+
+
+def make_table(num=3000, seed=0, ra=150.0, dec=2.0):
+    rng = np.random.default_rng(seed)
+    return Table(
+        {
+            "ra": (ra + rng.uniform(-0.3, 0.3, num)) % 360,
+            "dec": dec + rng.uniform(-0.3, 0.3, num),
+            "e1": 0.25 * rng.normal(size=num).clip(-2.5, 2.5),
+            "e2": 0.25 * rng.normal(size=num).clip(-2.5, 2.5),
+            "weight": rng.uniform(0.5, 2, num),
+        }
+    )
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    path = tmp_path / "galaxies.fits"
+    make_table().write(path)
+    return path
+
+
+QUICK = ["--num-samples", "3", "--pixel-arcmin", "1.5"]
+
+
+def test_map_writes_everything(catalog, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    assert main(["map", str(catalog), "--out", str(out), *QUICK]) == 0
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["config.toml", "mass_map.fits", "mass_map.png", "samples.nc"]
+    result = read_mass_map(out / "mass_map.fits")
+    samples, grid = read_samples(out / "samples.nc")
+    assert result.grid == grid and samples.shape == (3, *grid.shape)
+    for plane in (result.convergence, result.std, result.b_mode, result.counts):
+        assert np.all(np.isfinite(plane))
+    assert int(result.counts.sum()) == 3000
+    origin = read_provenance(out / "mass_map.fits")
+    assert origin["num_galaxies"] == 3000 and len(origin["input"]["sha256"]) == 64
+    said = capsys.readouterr().out
+    assert "3,000 galaxies" in said and "Highest S/N" in said and "mass_map.fits" in said
+
+
+def test_the_written_configuration_repeats_the_run(catalog, tmp_path):
+    first, second, third = (tmp_path / name for name in ("a", "b", "c"))
+    flags = [*QUICK, "--size", "24x20", "--centre", "150.0,2.0", "--seed", "7", "--c1=-0.001"]
+    assert main(["map", str(catalog), "--out", str(first), *flags]) == 0
+    config = str(first / "config.toml")
+    assert main(["map", "--config", config, "--out", str(second)]) == 0
+    a, b = (read_mass_map(out / "mass_map.fits") for out in (first, second))
+    assert a.grid.shape == (20, 24)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    samples = [read_samples(out / "samples.nc")[0] for out in (first, second)]
+    np.testing.assert_array_equal(*samples)
+    # A flag goes before the configuration.
+    assert main(["map", "--config", config, "--out", str(third), "--seed", "8"]) == 0
+    assert np.any(read_samples(third / "samples.nc")[0] != samples[0])
+
+
+def test_kaiser_squires_leaves_no_stale_samples(catalog, tmp_path):
+    out = str(tmp_path / "out")
+    assert main(["map", str(catalog), "--out", out, *QUICK]) == 0
+    assert main(["map", str(catalog), "--out", out, *QUICK, "--method", "ks", "-q"]) == 0
+    assert not (tmp_path / "out" / "samples.nc").exists()
+    assert read_mass_map(tmp_path / "out" / "mass_map.fits").std is not None
+
+
+def test_quiet_says_nothing(catalog, tmp_path, capfd):
+    assert main(["map", str(catalog), "--out", str(tmp_path / "out"), *QUICK, "-q"]) == 0
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "ra", "dec"), [("wrap", 0.0, 2.0), ("pole", 30.0, 89.9), ("duplicates", 150.0, 2.0)]
+)
+def test_what_must_simply_work(tmp_path, kind, ra, dec):
+    table = make_table(ra=ra, dec=dec)
+    if kind == "pole":
+        rng = np.random.default_rng(1)
+        angle, distance = rng.uniform(0, 360, 3000), 0.3 * np.sqrt(rng.random(3000))
+        table["ra"], table["dec"] = angle, 90 - distance
+    if kind == "duplicates":
+        table = table[np.random.default_rng(2).integers(0, 3000, 4000)]
+        table["weight"][::3] = 0
+    table.write(tmp_path / "galaxies.ecsv")
+    out = tmp_path / "out"
+    assert main(["map", str(tmp_path / "galaxies.ecsv"), "--out", str(out), *QUICK]) == 0
+    result = read_mass_map(out / "mass_map.fits")
+    # The field is about 0.6 degrees across, wherever it lies.
+    assert 20 <= max(result.grid.shape) <= 30
+    assert np.all(np.isfinite(result.convergence))
+
+
+def with_column(name, values):
+    def change(table):
+        table[name] = values(np.asarray(table[name]))
+        return table
+
+    return change
+
+
+def first_row(value):
+    def change(column):
+        column = column.copy()
+        column[0] = value
+        return column
+
+    return change
+
+
+BAD_TABLES = {
+    "missing column": (lambda t: t["ra", "dec", "e1"], "e2"),
+    "non-numeric": (with_column("e1", lambda c: c.astype(str)), "e1"),
+    "nan": (with_column("ra", first_row(np.nan)), "'ra' holds 1"),
+    "infinite": (with_column("weight", first_row(np.inf)), "'weight' holds 1"),
+    "large ellipticities": (with_column("e1", lambda c: 20 * c), "exceeds 1 for"),
+    "negative weight": (with_column("weight", first_row(-2.0)), "negative"),
+    "zero weights": (with_column("weight", np.zeros_like), "weight above 0"),
+    "empty": (lambda t: t[:0], "0 galaxies"),
+    "one galaxy": (lambda t: t[:1], "1 galaxies"),
+    "declination": (with_column("dec", first_row(91.0)), "holds 91 in row 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_catalogues_exit_2_and_leave_nothing(tmp_path, capsys, name):
+    change, message = BAD_TABLES[name]
+    change(make_table()).write(tmp_path / "galaxies.fits")
+    refused(tmp_path, capsys, ["map", str(tmp_path / "galaxies.fits"), *QUICK], message)
+
+
+def refused(tmp_path, capsys, arguments, message):
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err and captured.err.count("jaxmap: error:") == 1
+    assert captured.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--pixel-arcmin", "0"], "pixel scale is 0"),
+        (["--pixel-arcmin", "-1"], "pixel scale is -1"),
+        (["--pixel-arcmin", "1e-4"], "on a side"),
+        (["--centre", "10,2"], "none of the 3000 galaxies falls on the grid"),
+        (["--shape-noise", "0"], "shape noise"),
+        (["--sigma8", "-1"], "sigma8 is -1"),
+        (["--nz", "none.txt"], "none.txt"),
+        (["--spectrum", "none.txt"], "none.txt"),
+        (["--columns", "e1=nothing"], "nothing"),
+        (["--columns", "colour=e1"], "colour"),
+        (["--smoothing-arcmin", "-1", "--method", "ks"], "smoothing is -1"),
+    ],
+)
+def test_bad_settings_exit_2_and_leave_nothing(catalog, tmp_path, capsys, flags, message):
+    size = [] if "--pixel-arcmin" in flags else ["--pixel-arcmin", "1.5"]
+    if "--centre" in flags:
+        size += ["--size", "20"]
+    refused(tmp_path, capsys, ["map", str(catalog), *size, *flags], message)
+
+
+def test_bad_spectrum_files(catalog, tmp_path, capsys):
+    path = tmp_path / "cl.txt"
+    np.savetxt(path, [[10, 1e-9], [100, -1e-9], [1000, 1e-10]])
+    arguments = ["map", str(catalog), "--spectrum", str(path)]
+    refused(tmp_path, capsys, arguments, "power spectrum is -1e-09 at ell = 100")
+    path.write_text("z,nz\n0.1,1\n0.2,-3\n")
+    refused(tmp_path, capsys, ["map", str(catalog), "--nz", str(path)], "-3")
+
+
+@pytest.mark.parametrize("keep", [0, 2000, 20_000])
+def test_truncated_catalogues(catalog, tmp_path, capsys, keep):
+    catalog.write_bytes(catalog.read_bytes()[:keep])
+    refused(tmp_path, capsys, ["map", str(catalog)], "galaxies.fits")
+
+
+def test_files_that_are_not_there_or_in_the_way(catalog, tmp_path, capsys):
+    refused(tmp_path, capsys, ["map", str(tmp_path / "none.fits")], "none.fits")
+    assert main(["map", str(catalog), "--out", str(catalog), *QUICK]) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_failing_work_exits_1_and_leaves_nothing(catalog, tmp_path, capsys, monkeypatch):
+    from jaxmap import outputs
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs, "write_samples", full)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["map", str(catalog), "--out", str(tmp_path / "out"), *QUICK]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("num_sample = 3", "did you mean 'num_samples'"),
+        ("colour = 3", "'colour' is no setting of `jaxmap map`"),
+        ("num_samples = ", "cannot read the configuration"),
+        ("quiet = 3", "unrecognized|ignored explicit argument"),
+        ("seed = true", "expected a value"),
+    ],
+)
+def test_bad_configurations(catalog, tmp_path, capsys, text, message):
+    import re
+
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    try:
+        code = main(["map", str(catalog), "--config", str(config), "--out", str(tmp_path / "out")])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_flipped_signs_are_noticed(shared, tmp_path, capsys):
+    source = str(shared / "cosmos" / "s10_shear_catalog.fits")
+    flags = ["--method", "ks", "--pixel-arcmin", "0.6", "--out", str(tmp_path / "out")]
+    assert main(["map", source, *flags]) == 0
+    assert "probably flipped" not in capsys.readouterr().err
+    assert main(["map", source, *flags, "--flip-e2"]) == 0
+    assert "try --no-flip-e2" in capsys.readouterr().err
+
+
+def test_demo_recovers_its_truth(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--num-samples", "20"]) == 0
+    said = capsys.readouterr().out
+    assert "correlation" in said
+    ratio = float(said.split("Quoted error over actual error: ")[1].split()[0])
+    assert 0.9 < ratio < 1.1
+    # The catalogue it writes is one that `jaxmap map` reads.
+    catalog = str(tmp_path / "demo" / "catalog.fits")
+    out = ["--out", str(tmp_path / "again"), "--method", "ks", "-q"]
+    assert main(["map", catalog, *out]) == 0
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    said = capsys.readouterr().out
+    assert "jaxmap" in said and "Planck" in said
+
+
+def test_help_is_fast_and_complete():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxmap", "--help"], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+    for command in ("map", "demo", "benchmark", "info"):
+        assert command in done.stdout
+
+
+def test_usage_errors_exit_2(capsys):
+    for arguments in (["paint"], ["map", "a.fits", "--method", "magic"], ["demo", "--seed", "-3"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    assert main([]) == 2
+    assert main(["map"]) == 2
+    capsys.readouterr()

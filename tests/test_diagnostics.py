@@ -1,0 +1,83 @@
+"""The run-time checks: signs of the ellipticities, residuals, spread against error."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmap.catalog import bin_shear, shear_map
+from jaxmap.diagnostics import check_e2_sign, chi2_per_pixel, std_over_error
+from jaxmap.grid import Grid
+from jaxmap.operators import shear_from_convergence
+from jaxmap.simulation.fields import gaussian_field
+
+
+@pytest.fixture(scope="module")
+def survey(spectrum):
+    grid = Grid((96, 90), 1.0)
+    kappa = gaussian_field(jax.random.key(0), spectrum, grid)
+    noise = 0.05 * jax.random.normal(jax.random.key(1), (2, *grid.shape))
+    std = np.full(grid.shape, 0.05)
+    std[30:50, 20:45] = 0
+    shear = shear_from_convergence(kappa, grid) + jax.lax.complex(*noise)
+    return shear_map(shear, grid, noise_std=std)
+
+
+def conjugate(data):
+    return replace(data, shear=data.shear.conj())
+
+
+def test_the_right_sign_passes_and_the_wrong_one_is_found(survey):
+    right, wrong = check_e2_sign(survey), check_e2_sign(conjugate(survey))
+    assert right.as_given > 5 and not right.looks_flipped
+    assert wrong.flipped == pytest.approx(right.as_given) and wrong.looks_flipped
+
+
+def test_pure_noise_raises_no_alarm(survey):
+    """Over 200 noise maps the excess has mean 0 and spread 1 within 4 standard errors."""
+    excess = []
+    for seed in range(200):
+        noise = 0.05 * jax.random.normal(jax.random.key(seed), (2, *survey.grid.shape))
+        check = check_e2_sign(replace(survey, shear=jax.lax.complex(*noise)))
+        excess += [check.as_given]
+        assert not check.looks_flipped
+    assert abs(np.mean(excess)) < 4 / np.sqrt(200)
+    assert abs(np.std(excess) - 1) < 4 / np.sqrt(400)
+
+
+def test_cosmos_signs(shared):
+    """The real catalogue passes in its own convention and fails with e2 flipped."""
+    from jaxmap.field import grid_of_catalog
+    from jaxmap.readers import read_shear
+
+    catalog = read_shear(shared / "cosmos" / "s10_shear_catalog.fits")
+    data = bin_shear(catalog, grid_of_catalog(catalog, 0.5))
+    right, wrong = check_e2_sign(data), check_e2_sign(conjugate(data))
+    assert right.as_given > 3 and not right.looks_flipped
+    assert wrong.looks_flipped
+
+
+def test_chi2_counts_observed_components(survey):
+    """Noise of the stated variance around the true map: 1 within 4 standard errors."""
+    kappa = jnp.zeros(survey.grid.shape)
+    noise = 0.05 * jax.random.normal(jax.random.key(9), (2, *survey.grid.shape))
+    data = replace(survey, shear=jax.lax.complex(*noise))
+    num = int(jnp.sum(data.weight > 0))
+    assert abs(float(chi2_per_pixel(kappa, data)) - 1) < 4 * np.sqrt(2 / num)
+    louder = replace(data, shear=1.1 * data.shear)
+    assert abs(float(chi2_per_pixel(kappa, louder)) - 1) > 4 * np.sqrt(2 / num)
+
+
+def test_std_over_error_ignores_the_mass_sheet():
+    rng = np.random.default_rng(0)
+    mean = jnp.zeros((50, 50))
+    truth = jnp.asarray(rng.normal(size=(50, 50)))
+    samples = jnp.asarray(rng.normal(size=(20, 50, 50)))
+    mask = jnp.asarray(rng.random((50, 50)) > 0.2)
+    ratio = std_over_error(samples, mean, truth, mask)
+    assert abs(float(ratio) - 1) < 4 * np.sqrt(1 / (2 * 2000))
+    shifted = std_over_error(samples + 3.0, mean, truth - 7.0, mask)
+    assert float(shifted) == pytest.approx(float(ratio))
+    assert float(std_over_error(2 * samples, mean, truth, mask)) == pytest.approx(2 * float(ratio))

@@ -1,0 +1,101 @@
+"""Imports point down only, and heavy packages stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import jaxmap
+
+PACKAGE = Path(jaxmap.__file__).parent
+
+LAYERS = [
+    ["jaxmap", "files", "two_columns", "texttables", "surveys"],
+    ["grid", "solvers", "tableformats", "calibration"],
+    ["operators", "spectra"],
+    ["redshifts", "catalog", "massmap", "metrics"],
+    ["matter_power", "likelihood", "prior"],
+    ["cosmology", "gaussian_posterior", "fixed_point", "diagnostics", "simulation"],
+    ["tablefiles", "roles", "estimators", "field"],
+    ["readers", "mapfiles", "plot", "methods", "benchmark", "demo"],
+    ["summary", "outputs"],
+    ["commands"],
+    ["cli"],
+    ["__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def layer_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "jaxmap"
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_imports_point_down():
+    for path in PACKAGE.rglob("*.py"):
+        relative = path.relative_to(PACKAGE)
+        if relative.name == "__init__.py" and len(relative.parts) == 1:
+            continue  # the table of public names
+        layer = relative.parts[0].removesuffix(".py")
+        assert layer in RANK, f"{relative} has no layer; place it in {__name__}.LAYERS"
+        for name in imports_of(path):
+            if name.split(".")[0] != "jaxmap":
+                continue
+            used = layer_of(name)
+            used = (
+                used if (PACKAGE / used).exists() or (PACKAGE / f"{used}.py").exists() else "jaxmap"
+            )
+            assert RANK[used] <= RANK[layer], f"{relative} imports {name}, which stands above it"
+
+
+def test_one_file_touches_jax_cosmo():
+    users = [
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if any(name.split(".")[0] == "jax_cosmo" for name in imports_of(path))
+    ]
+    assert users == ["matter_power.py"]
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_package_and_help_import_nothing_heavy():
+    code = (
+        "import sys, jaxmap, jaxmap.cli; jaxmap.cli.build_parser().format_help(); "
+        "print([m for m in ('jax', 'numpy', 'astropy', 'scipy') if m in sys.modules])"
+    )
+    assert run(code) == "[]"
+
+
+def test_core_runs_without_astropy_and_jax_cosmo():
+    """Simulation and sampling must run on machines that have neither."""
+    code = (
+        "import sys; sys.modules['astropy'] = None; sys.modules['jax_cosmo'] = None\n"
+        "import jax, numpy as np\n"
+        "from jaxmap import Grid, Wiener, convergence_power, shear_map\n"
+        "from jaxmap.simulation.fields import lognormal_field\n"
+        "grid, spectrum = Grid((16, 16), 1.0), convergence_power()\n"
+        "lognormal_field(jax.random.key(0), spectrum, grid)\n"
+        "data = shear_map(np.zeros(grid.shape, complex), grid, noise_std=np.ones(grid.shape))\n"
+        "print(Wiener(spectrum, num_samples=2)(jax.random.key(0), data).std.shape)\n"
+    )
+    assert run(code) == "(16, 16)"
+
+
+def test_public_names_resolve():
+    for name in jaxmap.__all__:
+        assert getattr(jaxmap, name) is not None
+    assert set(jaxmap.__all__) <= set(dir(jaxmap))
