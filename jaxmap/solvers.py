@@ -48,7 +48,8 @@ def conjugate_gradient(
         operator: :math:`x \to M x`, symmetric positive definite.
         rhs: :math:`b`, real, any shape.
         precondition: an approximate inverse of the operator, symmetric positive definite.
-        tolerance: stop when :math:`\|b - M x\| \le` tolerance :math:`\|b\|`.
+        tolerance: stop when :math:`\|b - M x\| \le` tolerance :math:`\|b\|`; no
+            smaller than the precision.
         max_iterations: stop here in any case.
 
     Returns:
@@ -59,7 +60,8 @@ def conjugate_gradient(
     """
 
     def solve(matvec: Operator, target: jax.Array) -> tuple[jax.Array, SolverInfo]:
-        limit = tolerance * _norm(target)
+        # Below the precision the recursion goes on to shrink, and at last divides zero by zero.
+        limit = max(tolerance, float(jnp.finfo(target.dtype).eps)) * _norm(target)
 
         def unfinished(state: _State) -> jax.Array:
             return (_norm(state.residual) > limit) & (state.step < max_iterations)

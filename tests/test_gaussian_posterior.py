@@ -85,6 +85,15 @@ def test_iterations_stop_where_told(dense_case):
         assert float(info.residual) > 1e-30
 
 
+def test_more_steps_than_the_precision_allows_do_no_harm(dense_case):
+    data, prior, mean, _ = dense_case
+    single = jax.tree.map(
+        lambda a: a.astype(jnp.complex64 if jnp.iscomplexobj(a) else jnp.float32), (data, prior)
+    )
+    found, _ = solve_conjugate_gradient(*single, tolerance=0.0, max_iterations=2000)
+    assert relative(found, mean) < 1e-4
+
+
 def test_wiener_filter_differentiates_and_batches(dense_case, spectrum):
     """Linear in the data: the derivative along a direction is the filter of that direction."""
     data, prior, _, _ = dense_case

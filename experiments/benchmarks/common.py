@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from jaxmap.grid import Grid
 from jaxmap.operators import shear_from_convergence
 from jaxmap.simulation.fields import gaussian_field
 from jaxmap.spectra import PowerSpectrum
+
+Name = TypeVar("Name")
 
 SEED = 2025
 PIXEL_ARCMIN = 0.29
@@ -82,8 +84,8 @@ def environment(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], Any]], rounds: int, least_seconds: float = 0.02
-) -> dict[str, np.ndarray]:
+    contenders: Mapping[Name, Callable[[], Any]], rounds: int, least_seconds: float = 0.02
+) -> dict[Name, np.ndarray]:
     """Time the contenders in turn.
 
     Args:
@@ -99,7 +101,7 @@ def interleaved(
         jax.block_until_ready(call())
         calls[name] = math.ceil(least_seconds / max(_seconds(call, 1), 1e-9))
     names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[Name, list[float]] = {name: [] for name in names}
     for first in range(rounds):
         for name in names[first % len(names) :] + names[: first % len(names)]:
             seconds[name].append(_seconds(contenders[name], calls[name]))

@@ -97,8 +97,15 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(9.6, 4.2), layout="constrained", dpi=150)
     time_axes, memory_axes = figure.subplots(1, 2)
-    for (method, label), colour in zip(METHODS.items(), COLOURS, strict=True):
-        mine = [row for row in rows if row["method"] == method]
+    for i, (method, label) in enumerate(METHODS.items()):
+        colour = COLOURS[i]
+        # 1000 is no power of two and next to 1024: a point beside the line.
+        mine = [row for row in rows if row["method"] == method and row["size"] != 1000]
+        beside = [row for row in rows if row["method"] == method and row["size"] == 1000]
+        for row in beside:
+            hollow = {"color": colour, "marker": "o", "markersize": 5, "fillstyle": "none"}
+            time_axes.plot(row["size"], row["seconds"]["median"], **hollow)
+            memory_axes.plot(row["size"], row["peak_bytes"] / 1e6, **hollow)
         size = [row["size"] for row in mine]
         style = {"color": colour, "marker": "o", "markersize": 4, "label": label}
         time_axes.plot(size, [row["seconds"]["median"] for row in mine], **style)
@@ -112,7 +119,8 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         )
         memory_axes.plot(size, [row["peak_bytes"] / 1e6 for row in mine], **style)
         program = [row["program_bytes"] / 1e6 for row in mine]
-        memory_axes.plot(size, program, color=colour, linestyle="--", linewidth=1.2)
+        # Dashes in turn, because two of the lines coincide.
+        memory_axes.plot(size, program, color=colour, linestyle=(4 * i, (4, 4)), linewidth=1.5)
     sizes = np.array(sorted({row["size"] for row in rows}))
     last = min(row["seconds"]["median"] for row in rows if row["size"] == sizes[-1])
     cost = sizes**2 * np.log(sizes)
@@ -121,7 +129,6 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     memory_axes.plot([], [], "--", color="0.3", linewidth=1.2, label="arrays of the program")
     for axes, label in ((time_axes, "time per map [s]"), (memory_axes, "memory [MB]")):
         axes.set(xscale="log", yscale="log", xlabel="map size n [pixels on a side]", ylabel=label)
-        # 1000 and 1024 would overlap.
         axes.set_xticks([size for size in sizes if size != 1000])
         axes.set_xticklabels([str(size) for size in sizes if size != 1000])
         axes.xaxis.set_minor_locator(NullLocator())

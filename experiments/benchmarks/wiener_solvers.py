@@ -79,7 +79,7 @@ def fewest(error_after: Callable[[int], float], target: float, start: int) -> in
 def main() -> None:
     args = arguments("wiener_solvers", __doc__ or "")
     size = 32 if args.quick else 360
-    rounds = 2 if args.quick else 11
+    rounds = 2 if args.quick else 7
     shear, spectrum = survey(size, args.seed)
     data, margin = pad_shear(shear, None)
     prior = GaussianPrior(mode_variance(spectrum, data.grid))
@@ -99,45 +99,44 @@ def main() -> None:
         return relative_error(solve(data, prior, count)[0][frame], exact[frame])
 
     solves = {name: solve_with(solver) for name, solver in SOLVERS.items()}
-    needed: dict[str, int | None] = dict.fromkeys(SOLVERS, 1)
-    rows, lines = [], []
-    for target in TARGETS:
-        for name, solve in solves.items():
-            start = needed[name]
-            if start is not None:
-                needed[name] = fewest(partial(error_after, solve), target, start)
-            if needed[name] is None:
+    counts: dict[tuple[str, float], int] = {}
+    for name, solve in solves.items():
+        count: int | None = 1
+        for target in TARGETS:
+            count = fewest(partial(error_after, solve), target, count)
+            if count is None:
                 print(f"{name}: not within {target:g} after {MOST_ITERATIONS} steps")
-        reached = {name: count for name, count in needed.items() if count is not None}
-        seconds = interleaved(
-            {name: partial(solves[name], data, prior, count) for name, count in reached.items()},
-            rounds,
-        )
-        for name, count in reached.items():
-            solution, info = solves[name](data, prior, count)
-            row = {
-                "solver": name,
-                "target_error": target,
-                "iterations": count,
-                "seconds": spread(seconds[name]),
-                "time_over_conjugate_gradients": spread(
-                    seconds[name] / seconds["conjugate gradients"]
-                ),
-                "error": relative_error(solution[frame], exact[frame]),
-                "residual": float(info.residual) if np.isfinite(info.residual) else None,
-            }
-            rows.append(row)
-            lines.append(
-                (
-                    name,
-                    f"{target:.0e}",
-                    str(count),
-                    show(row["seconds"], 1e3, 1),
-                    show(row["time_over_conjugate_gradients"], 1, 1),
-                    f"{row['error']:.1e}",
-                    "-" if row["residual"] is None else f"{row['residual']:.1e}",
-                )
+                break
+            counts[name, target] = count
+    seconds = interleaved(
+        {case: partial(solves[case[0]], data, prior, count) for case, count in counts.items()},
+        rounds,
+    )
+    rows, lines = [], []
+    for name, target in sorted(counts, key=lambda case: -case[1]):
+        mine = seconds[name, target]
+        solution, info = solves[name](data, prior, counts[name, target])
+        row = {
+            "solver": name,
+            "target_error": target,
+            "iterations": counts[name, target],
+            "seconds": spread(mine),
+            "time_over_conjugate_gradients": spread(mine / seconds["conjugate gradients", target]),
+            "error": relative_error(solution[frame], exact[frame]),
+            "residual": float(info.residual) if np.isfinite(info.residual) else None,
+        }
+        rows.append(row)
+        lines.append(
+            (
+                name,
+                f"{target:.0e}",
+                str(row["iterations"]),
+                show(row["seconds"], 1e3, 1),
+                show(row["time_over_conjugate_gradients"], 1, 1),
+                f"{row['error']:.1e}",
+                "-" if row["residual"] is None else f"{row['residual']:.1e}",
             )
+        )
     print(table(("solver", "target", "steps", "ms", "/ CG", "map error", "residual"), lines))
     write_json(
         args,

@@ -1,0 +1,63 @@
+"""The experiments on real data: they run, and their figures meet what the project promises."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "experiments"
+
+
+def run(name: str, shared: Path, out: Path) -> dict:
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), "--quick"]
+    command += ["--out", str(out), "--data", str(shared)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads((out / f"{name}.json").read_text())
+
+
+def test_cosmos(shared, tmp_path):
+    """The published binning to 1e-6, mask exactly; clusters stand above random places."""
+    figures = run("cosmos", shared, tmp_path)
+    legacy = figures["legacy"]
+    assert legacy["pixels_in_mask"] == 69191 and legacy["mask_differs_in_pixels"] == 0
+    for name in ("e1", "e2", "noise_std"):
+        assert legacy[f"{name}_max_difference"] < 1e-6
+    tangent = figures["tangent_against_legacy"]
+    # Pixel borders differ a little, so some noise does; the mirror image shares nothing.
+    assert tangent["correlation"] > 0.95
+    assert abs(tangent["correlation_unmirrored"]) < 0.2
+    clusters = figures["clusters"]
+    assert clusters["e_mode_excess_sigma"] > 5
+    assert abs(clusters["b_mode_excess_sigma"]) < 4
+    assert (tmp_path / "cosmos_wiener.png").stat().st_size > 50_000
+
+
+@pytest.mark.slow
+def test_table1(shared, tmp_path):
+    figures = run("table1", shared, tmp_path)
+    for row in figures["solvers"].values():
+        assert row["relative_to_stored_off_nyquist"] < 1e-3
+
+
+@pytest.mark.slow
+def test_gaussian_calibration(shared, tmp_path):
+    """Every ratio of sampled to exact spread is 1 within 5 standard errors (40 draws)."""
+    figures = run("gaussian_calibration", shared, tmp_path)
+    for name in ("std_observed_ratio", "std_masked_ratio"):
+        row = figures[name]
+        assert abs(row["value"] - 1) < 5 * row["standard_error"] < 0.05
+    power = figures["band_power_ratio"]
+    for value, error in zip(power["value"], power["standard_error"], strict=True):
+        assert abs(value - 1) < 5 * error
+    # The small scales are known to a percent: samples 5 % too wide would not pass.
+    assert abs(1.05**2 * power["value"][-1] - 1) > 5 * power["standard_error"][-1]
+
+
+@pytest.mark.slow
+def test_edges(shared, tmp_path):
+    figures = run("edges", shared, tmp_path)
+    default = str(figures["default_margin"])
+    for ratios in figures["edge_over_interior_rms_by_margin"].values():
+        assert ratios[default]["ratio"] < 1.2
