@@ -1,8 +1,9 @@
 """Gaussian posterior samples against the exact posterior, with the real COSMOS mask and noise.
 
-Exact band powers and pixel variances come from the posterior covariance C applied to vectors v of
-random phases or signs (E[v C v] is a trace), through the identity C v = S v - WF[A S v]; no random sky or noise
-enters. Samples are constrained realisations. Writes results/gaussian_calibration.json and .png.
+Exact band powers and pixel variances come from the posterior covariance C applied to vectors v
+of random phases or signs (E[v C v] is a trace), through the identity C v = S v - WF[A S v]; no
+random sky or noise enters. Samples are constrained realisations. Writes
+results/gaussian_calibration.json and .png.
 """
 
 from __future__ import annotations

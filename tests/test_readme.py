@@ -1,0 +1,45 @@
+"""The README's code runs and its figures are those that the experiments wrote."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_ten_lines_of_python(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    rng = np.random.default_rng(0)
+    table = Table(
+        {
+            "ra": 150 + rng.uniform(-0.2, 0.2, 4000),
+            "dec": 2 + rng.uniform(-0.2, 0.2, 4000),
+            "e1": 0.25 * rng.normal(size=4000),
+            "e2": 0.25 * rng.normal(size=4000),
+        }
+    )
+    (tmp_path / "jaxmap-demo").mkdir()
+    table.write(tmp_path / "jaxmap-demo" / "catalog.fits")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("(50, ")
+    assert (tmp_path / "mass_map.fits").exists() and (tmp_path / "mass_map.png").exists()
+
+
+def test_benchmark_table():
+    methods = json.loads((ROOT / "experiments/results/table1.json").read_text())["methods"]
+    for name, label in (("ks", "Kaiser-Squires"), ("wiener", "Wiener filter")):
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| {label}"))
+        for metric in "AC":
+            rmse, r = methods[name][f"rmse_{metric}"], methods[name][f"r_{metric}"]
+            assert f"{rmse * 100:.3f}e-2, {r:.3f}" in row
+
+
+def test_every_file_named_exists():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
