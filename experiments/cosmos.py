@@ -21,7 +21,7 @@ from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear, weighted_mean_shea
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
 from jaxmap.estimators import KaiserSquires, Wiener
-from jaxmap.field import grid_of_catalog
+from jaxmap.footprint import grid_of_catalog
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 from jaxmap.plot import plot_mass_map

@@ -14,10 +14,10 @@ from common import arguments, save
 
 from jaxmap.benchmark import read_case, score
 from jaxmap.estimators import KaiserSquires, Wiener
-from jaxmap.fixed_point import solve_messenger, solve_proximal
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import mode_variance, read_power_spectrum
+from jaxmap.wiener_solvers import solve_messenger, solve_proximal
 
 PUBLISHED = {"ks": (2.40e-2, 0.57), "wiener": (2.31e-2, 0.61)}
 

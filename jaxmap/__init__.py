@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear, shear_catalog, shear_map
     from jaxmap.cosmology import convergence_power
     from jaxmap.estimators import Estimator, KaiserSquires, Wiener
-    from jaxmap.field import grid_of_catalog
+    from jaxmap.footprint import grid_of_catalog
     from jaxmap.grid import Grid
     from jaxmap.likelihood import ShearLikelihood
     from jaxmap.mapfiles import read_mass_map, write_mass_map
@@ -40,7 +40,7 @@ _HOME = {
     "Wiener": "estimators",
     "bin_shear": "catalog",
     "convergence_power": "cosmology",
-    "grid_of_catalog": "field",
+    "grid_of_catalog": "footprint",
     "plot_mass_map": "plot",
     "power_spectrum": "spectra",
     "read_mass_map": "mapfiles",

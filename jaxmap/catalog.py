@@ -25,7 +25,8 @@ class ShearCatalog:
     Args:
         ra_deg: right ascension (ICRS) in degrees, float64, shape ``(n,)``.
         dec_deg: declination in degrees, float64.
-        ellipticity: complex estimate of the reduced shear, e1 + i e2, x = west, y = north.
+        ellipticity: complex estimate of the reduced shear, e1 + i e2, x = west, y = north at the
+            galaxy.
         weight: relative weight, >= 0.
         z: redshift, or None.
     """
@@ -231,6 +232,8 @@ def bin_shear(
         \gamma_p = \frac{\sum_{i \in p} w_i e_i}{\sum w_i}, \qquad
         w_{a,p} = \frac{(\sum w_i)^2}{\sigma_{e,a}^2 \sum w_i^2}
 
+    with the ellipticities turned to the frame of the grid (`Grid.frame_rotation`).
+
     Args:
         catalog: galaxy shapes.
         grid: pixel grid with a centre on the sky.
@@ -251,7 +254,7 @@ def bin_shear(
     shear, weight, counts = weighted_mean_shear(
         jnp.asarray(x, float),
         jnp.asarray(y, float),
-        jnp.asarray(catalog.ellipticity, complex),
+        jnp.asarray(catalog.ellipticity * grid.frame_rotation(catalog.ra_deg), complex),
         jnp.asarray(catalog.weight / catalog.weight.max(), float),
         jnp.asarray(sigma, float),
         grid,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
-import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -36,11 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="jaxmap: %(levelname)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("jaxmap").setLevel(logging.INFO if options.verbose else logging.WARNING)
     logging.captureWarnings(True)
-    if options.x64:
-        os.environ["JAX_ENABLE_X64"] = "true"
     try:
+        import jax
+
         from jaxmap import commands
 
+        if options.x64:
+            jax.config.update("jax_enable_x64", True)
         return getattr(commands, f"run_{options.command}")(options)
     except (ValueError, FileNotFoundError) as error:
         if options.verbose:
@@ -189,7 +190,7 @@ def _add_map(subparsers: Any) -> None:
     estimator = parser.add_argument_group("estimator")
     _add_estimator(estimator, num_samples=100)
     estimator.add_argument(
-        "--margin", type=_whole, help="masked pixels around the field (default: an eighth)"
+        "--margin", type=_whole, help="masked pixels around the field (default: a quarter of it)"
     )
     _add_prior(parser)
     _add_common(parser)

@@ -18,8 +18,8 @@ from jaxmap.benchmark import read_case, score, table
 from jaxmap.catalog import bin_shear, measured_shape_noise
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
-from jaxmap.field import grid_of_catalog
 from jaxmap.files import atomic_path
+from jaxmap.footprint import grid_of_catalog
 from jaxmap.matter_power import PLANCK18, Cosmology
 from jaxmap.methods import build_estimator
 from jaxmap.outputs import check_out, origin, staged, write_catalog, write_map, write_map_files

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear
+from jaxmap.diagnostics import std_over_error
 from jaxmap.estimators import Estimator
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
@@ -79,13 +80,12 @@ def _verdict(result: MassMap, truth: jax.Array) -> str:
         f"Against the truth: rms error {float(accuracy.rmse):.4f} (truth rms "
         f"{float(jnp.std(truth)):.4f}), correlation {float(accuracy.r):.3f}."
     )
-    if result.std is None:
+    if result.std is None or result.samples is None:
         return text
+    ratio = float(std_over_error(result.samples, result.convergence, truth, result.mask))
     # The mean of the field is not measured (mass sheet), so it is taken out of the error.
-    error = np.asarray(result.convergence - truth)
-    error, std = error - error.mean(), np.asarray(result.std)
-    ratio = np.sqrt(np.mean(std**2) / np.mean(error**2))
-    coverage = np.mean(np.abs(error) < 2 * std)
+    error = np.asarray(result.convergence - truth)[np.asarray(result.mask)]
+    coverage = np.mean(np.abs(error - error.mean()) < 2 * np.asarray(result.std[result.mask]))
     return (
         f"{text}\nQuoted error over actual error: {ratio:.3f} (calibrated: 1). The truth is within "
         f"2 sigma in {coverage:.1%} of the pixels (Gaussian errors: 95.4%; this sky is lognormal)."

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxmap.catalog import ShearMap
 from jaxmap.grid import Grid
@@ -34,21 +35,29 @@ def check_e2_sign(shear: ShearMap, ell_max: float = 6000.0) -> SignCheck:
     .. math:: z = \sum_\ell d_\ell \Big/ \sqrt{\textstyle\sum_\ell d_\ell^2}, \qquad
               d_\ell = |E_\ell|^2 - |B_\ell|^2
 
-    of the weighted shear vanishes; flipped back, it appears. A common sign of both components
-    cannot be seen in power.
+    of the weighted shear (its mean, which an additive bias moves, removed) vanishes; flipped back,
+    it appears. A mask correlates neighbouring modes, so the error grows by
+    :math:`\sqrt{N \sum w^2} / \sum w` over the N pixels. A common sign of both components cannot be
+    seen in power.
 
     Args:
         shear: the observed shear.
         ell_max: highest multipole used; beyond a few thousand there is mostly noise.
     """
+    weight = shear.weight
+    means = jnp.sum(apply_weight(weight, shear.shear)) / jnp.mean(jnp.sum(weight, axis=(1, 2)))
+    weighted = apply_weight(weight, jnp.where(shear.mask, shear.shear - means, 0))
+    noise = jnp.sum(weight, axis=0)
+    correlated = jnp.sqrt(noise.size * jnp.sum(noise**2)) / jnp.sum(noise)
     as_given, flipped = (
-        float(_e_mode_excess(apply_weight(shear.weight, field), shear.grid, ell_max))
-        for field in (shear.shear, shear.shear.conj())
+        float(_e_mode_excess(field, shear.grid, ell_max) / correlated)
+        for field in (weighted, weighted.conj())
     )
     return SignCheck(as_given, flipped)
 
 
 def _e_mode_excess(weighted_shear: jax.Array, grid: Grid, ell_max: float) -> jax.Array:
+    """The excess in standard errors, were all modes independent."""
     modes = convergence_from_shear(weighted_shear, grid)
     difference = (
         jnp.abs(jnp.fft.fft2(modes.real, norm="ortho")) ** 2
@@ -74,7 +83,7 @@ def chi2_per_pixel(convergence: jax.Array, shear: ShearMap) -> jax.Array:
 
 
 def std_over_error(
-    samples: jax.Array, mean: jax.Array, truth: jax.Array, mask: jax.Array
+    samples: ArrayLike, mean: jax.Array, truth: jax.Array, mask: jax.Array
 ) -> jax.Array:
     r"""Rms posterior spread over rms error of the posterior mean, in a mask; 1 when calibrated.
 
@@ -88,4 +97,5 @@ def std_over_error(
         average = jnp.sum(jnp.where(mask, field, 0), axis=(-2, -1), keepdims=True) / jnp.sum(mask)
         return jnp.mean(jnp.sum(jnp.where(mask, field - average, 0) ** 2, axis=(-2, -1)))
 
-    return jnp.sqrt(spread(samples - mean[None]) / spread(truth - mean))
+    fluctuations = jnp.asarray(samples) - mean[None]
+    return jnp.sqrt(spread(fluctuations) / spread(truth - mean))

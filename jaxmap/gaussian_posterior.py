@@ -6,7 +6,7 @@ the Wiener filter with no B mode, solves, over real maps,
 .. math:: (S^{-1} + \mathrm{Re}\, A^\dagger W A)\, \kappa = \mathrm{Re}\, A^\dagger W \gamma
 
 for any mask and noise. A solver is a function ``(data, prior) -> (convergence, info)``; two more,
-independent of the one here, are in `jaxmap.fixed_point`.
+independent of the one here, are in `jaxmap.wiener_solvers`.
 """
 
 from __future__ import annotations

@@ -115,6 +115,31 @@ class Grid:
         wcs.wcs.radesys = "ICRS"
         return wcs
 
+    def frame_rotation(self, ra_deg: np.ndarray) -> np.ndarray:
+        r"""Spin-2 phase that turns ellipticities from the local sky frame to the grid's.
+
+        .. math:: e_\mathrm{grid} = e_\mathrm{sky}\, (n / |n|)^2, \qquad
+                  n = \cos\Delta\alpha - i \sin\delta_0 \sin\Delta\alpha
+
+        Catalogues refer shapes to the north at every galaxy, the grid to the north at its centre;
+        meridians converge, by much near a pole. :math:`i n` is the direction of local north in the
+        tangent plane.
+
+        Args:
+            ra_deg: right ascension in degrees, shape ``(n,)``; the declination does not matter,
+                since meridians are straight lines in a gnomonic plane.
+
+        Returns:
+            Complex, modulus 1; its conjugate turns back.
+        """
+        assert self.centre_deg is not None
+        ra0, dec0 = np.radians(self.centre_deg)
+        delta = np.radians(np.asarray(ra_deg, float)) - ra0
+        north = np.cos(delta) - 1j * np.sin(dec0) * np.sin(delta)
+        size = np.abs(north)
+        # On the equator a quarter turn away, outside any tangent plane, n vanishes.
+        return np.where(size > 0, north / np.where(size > 0, size, 1), 1) ** 2
+
     def pixel_position(self, ra_deg: np.ndarray, dec_deg: np.ndarray) -> tuple[Any, Any]:
         """Tangent-plane position of sky coordinates, in pixels from the first pixel's centre.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmap.grid import Grid
 
@@ -21,7 +22,7 @@ class MassMap:
         mask: True where the shear was observed.
         std: standard deviation of the error per pixel, or None.
         b_mode: B-mode map of the data, a null test for lensing, or None.
-        samples: posterior samples, shape ``(n, ny, nx)``, or None.
+        samples: posterior samples, shape ``(n, ny, nx)``, or None; may stay on the host.
         counts: galaxies per pixel, or None.
     """
 
@@ -30,7 +31,7 @@ class MassMap:
     mask: jax.Array
     std: jax.Array | None = None
     b_mode: jax.Array | None = None
-    samples: jax.Array | None = None
+    samples: jax.Array | np.ndarray | None = None
     counts: jax.Array | None = None
 
     @property

@@ -31,7 +31,8 @@ class GaussianPrior:
     @property
     def amplitude(self) -> jax.Array:
         r""":math:`\sqrt{S_\ell}`, with 0 for modes of infinite variance: a map has zero mean."""
-        proper = jnp.isfinite(self.variance)
+        # A zero is kept from the square root as well, whose derivative there is infinite.
+        proper = jnp.isfinite(self.variance) & (self.variance > 0)
         return jnp.where(proper, jnp.sqrt(jnp.where(proper, self.variance, 1)), 0)
 
     def log_prob(self, convergence: jax.Array, sigma: float | jax.Array = 0.0) -> jax.Array:

@@ -34,8 +34,17 @@ class PowerSpectrum:
     c_ell: jax.Array
 
     def __call__(self, ell: ArrayLike) -> jax.Array:
-        """C_ell at any multipole: linear between the table's points, constant beyond its ends."""
-        return jnp.interp(ell, self.ell, self.c_ell)
+        """C_ell at any multipole: linear between the table's points.
+
+        Below the table it is constant, above it goes on as a power law through the last two points.
+        """
+        inside = jnp.interp(ell, self.ell, self.c_ell)
+        falling = (self.c_ell[-2] > 0) & (self.c_ell[-1] > 0)
+        last = jnp.where(falling, self.c_ell[-2:], 1)
+        slope = jnp.log(last[1] / last[0]) / jnp.log(self.ell[-1] / self.ell[-2])
+        # A table that rises at its end tells nothing of what follows: then constant.
+        beyond = jnp.maximum(jnp.asarray(ell) / self.ell[-1], 1) ** jnp.minimum(slope, 0)
+        return inside * beyond
 
 
 def power_spectrum(ell: ArrayLike, c_ell: ArrayLike) -> PowerSpectrum:

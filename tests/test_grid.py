@@ -39,6 +39,21 @@ def test_far_hemisphere_is_not_projected():
     assert np.isnan(x[0]) and np.isnan(y[0]) and np.isfinite(x[1])
 
 
+@pytest.mark.parametrize("dec0", [0.0, 60.0, -55.0, 89.9])
+def test_frame_rotation_follows_local_north(dec0):
+    """The direction of north at every galaxy, by a small step through the projection."""
+    grid = Grid((64, 64), 5.0, (40.0, dec0))
+    x, y = np.random.default_rng(0).uniform(0, 63, (2, 50))
+    ra, dec = grid.wcs().all_pix2world(x, y, 0)
+    step = 1e-5
+    ahead, behind = (grid.pixel_position(ra, dec + s) for s in (step / 2, -step / 2))
+    north = (ahead[0] - behind[0]) + 1j * (ahead[1] - behind[1])
+    expected = (north / np.abs(north) / 1j) ** 2
+    np.testing.assert_allclose(grid.frame_rotation(ra), expected, atol=1e-6)
+    if dec0 == 0:
+        assert np.abs(grid.frame_rotation(ra) - 1).max() < 1e-12
+
+
 def test_margin_keeps_the_pixels_on_the_sky():
     grid = Grid((10, 14), 0.7, (40.0, -10.0))
     x, y = grid.pixel_position([40.02], [-10.03])

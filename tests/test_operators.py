@@ -44,12 +44,15 @@ def test_inversion_is_the_adjoint(shape):
     assert abs(left - right) < 1e-12 * jnp.linalg.norm(shear) * jnp.linalg.norm(kappa)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(ny=st.integers(1, 40), nx=st.integers(1, 40), seed=st.integers(0, 99))
 def test_a_real_map_has_no_b_mode_on_any_grid(ny, nx, seed):
     grid = Grid((ny, nx), 0.7)
     kappa = jax.random.normal(jax.random.key(seed), (ny, nx))
-    back = convergence_from_shear(shear_from_convergence(kappa, grid), grid)
+    there_and_back = jax.jit(
+        lambda k: convergence_from_shear(shear_from_convergence(k, grid), grid)
+    )
+    back = there_and_back(kappa)
     assert jnp.abs(back.imag).max() < 1e-12
     np.testing.assert_allclose(back.real, kappa - kappa.mean(), atol=1e-12)
 

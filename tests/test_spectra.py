@@ -37,11 +37,26 @@ def assert_expected(spectrum: PowerSpectrum) -> None:
     np.testing.assert_allclose(spectrum.c_ell, C_ELL)
 
 
-def test_table_is_linear_between_and_constant_beyond() -> None:
-    spectrum = power_spectrum([10, 20, 40], [1.0, 3.0, 0.0])
-    values = spectrum(jnp.array([[0.0, 10.0, 15.0], [30.0, 40.0, 1e9]]))
-    np.testing.assert_allclose(values, [[1.0, 1.0, 2.0], [1.5, 0.0, 0.0]])
+def test_table_is_linear_between_and_goes_on_as_a_power_law() -> None:
+    spectrum = power_spectrum([10, 20, 40], [1.0, 3.0, 1.5])
+    values = spectrum(jnp.array([[0.0, 10.0, 15.0], [30.0, 40.0, 400.0]]))
+    np.testing.assert_allclose(values, [[1.0, 1.0, 2.0], [2.25, 1.5, 0.15]])
     assert len(jax.tree.leaves(spectrum)) == 2
+    # Nothing is made up where the end of the table gives no slope, or an upward one.
+    for last, beyond in ((0.0, 0.0), (6.0, 6.0)):
+        spectrum = power_spectrum([10, 20, 40], [1.0, 3.0, last])
+        assert float(spectrum(jnp.asarray(400.0))) == beyond
+
+
+def test_gradients_survive_zeros_in_the_table() -> None:
+    grid = Grid((8, 8), 1.0)
+
+    def total(c_ell: jax.Array) -> jax.Array:
+        prior = GaussianPrior(mode_variance(PowerSpectrum(jnp.asarray(ELL, float), c_ell), grid))
+        return jnp.sum(prior.sample(jax.random.key(0)) ** 2)
+
+    zeroed = jnp.asarray(C_ELL).at[-2:].set(0.0)
+    assert jnp.all(jnp.isfinite(jax.grad(total)(zeroed)))
 
 
 @pytest.mark.parametrize(

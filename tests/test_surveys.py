@@ -13,7 +13,8 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from jaxmap import surveys
-from jaxmap.catalog import ShearCatalog
+from jaxmap.catalog import ShearCatalog, bin_shear
+from jaxmap.estimators import KaiserSquires
 from jaxmap.grid import Grid
 from jaxmap.readers import read_shear
 from jaxmap.surveys import SURVEYS, Survey
@@ -236,6 +237,16 @@ def test_known_lens(
     wrong = read_shear(path, **({"survey": SURVEYS[name]} | options | {"flip_e2": flip}))
     np.testing.assert_allclose(wrong.ellipticity, np.conj(sky.ellipticity), rtol=1e-6, atol=0)
     assert np.abs(wrong.ellipticity - sky.ellipticity).max() > 0.05
+
+    # On a map the lens is a positive peak, and with the wrong sign it is not.
+    right_peak, wrong_peak = (peak_at_lens(catalog) for catalog in (read, wrong))
+    assert right_peak > 0.02 and wrong_peak < 0.3 * right_peak
+
+
+def peak_at_lens(catalog: ShearCatalog) -> float:
+    grid = Grid((32, 32), 2.0, LENS_DEG)
+    result = KaiserSquires(2.0)(None, bin_shear(catalog, grid, 0.3))
+    return float(result.convergence[14:18, 14:18].max())
 
 
 def test_sky_is_tangential_in_the_house_frame(sky: ShearCatalog) -> None:

@@ -34,10 +34,10 @@ from common import (
 
 from jaxmap.catalog import ShearMap
 from jaxmap.estimators import pad_shear
-from jaxmap.fixed_point import solve_messenger, solve_proximal
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import mode_variance
+from jaxmap.wiener_solvers import solve_messenger, solve_proximal
 
 SOLVERS: dict[str, Callable[..., Any]] = {
     "conjugate gradients": solve_conjugate_gradient,

@@ -75,4 +75,6 @@ def _noise_std(weight: jax.Array, grid: Grid, smoothing_arcmin: float) -> jax.Ar
     noise = jnp.where(observed, 1 / jnp.where(observed, weight, 1), 0)
     responses = jnp.stack([kernel.real**2, kernel.imag**2])
     modes = jnp.sum(jnp.fft.fft2(responses) * jnp.fft.fft2(noise), axis=0)
-    return jnp.sqrt(jnp.maximum(jnp.fft.ifft2(modes).real, 0))
+    variance = jnp.fft.ifft2(modes).real
+    # Far from all data the variance is below what the FFT resolves.
+    return jnp.sqrt(jnp.maximum(variance, jnp.finfo(variance.dtype).eps * jnp.max(variance)))

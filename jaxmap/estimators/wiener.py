@@ -1,10 +1,10 @@
-"""The Wiener estimator: mean, B-mode null map, samples and errors of the Gaussian posterior."""
+"""The Wiener estimator: mean, B mode, samples and errors of the Gaussian posterior."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -26,7 +26,6 @@ def _no_progress(chunks: Iterable[int]) -> Iterable[int]:
     return chunks
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Wiener:
     r"""Mean and samples of the posterior under a Gaussian prior, exact for any mask and noise.
@@ -34,35 +33,47 @@ class Wiener:
     The mean is the Wiener filter without B mode (`jaxmap.gaussian_posterior`). Samples are mean
     plus constrained-realisation fluctuations, exact and independent draws; the standard
     deviation is their rms about the mean, with a relative error of :math:`1/\sqrt{2 n}`. The B-mode
-    map is the same filter on the shear turned by 45 degrees; where all is well it holds only noise.
+    map is the same filter on the shear turned by 45 degrees: noise, and near masks and edges also
+    what of the signal cannot be told from a B mode there.
+
+    Runs on the host, chunk by chunk; its parts `solve_conjugate_gradient` and
+    `gaussian_fluctuation` are pure functions for ``jax.jit``, ``vmap`` and ``grad``.
 
     Args:
         spectrum: prior power spectrum of the convergence.
         num_samples: posterior samples to draw; 0 for the mean alone (no standard deviation).
         keep_samples: keep them in the result, not only their standard deviation.
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
-        chunk: samples solved at once; changes speed and memory, not the result's distribution.
-        solver: solver of the Wiener equation.
+        chunk: samples solved at once; 1 by default on a CPU, 8 elsewhere. The draws do not depend
+            on it.
+        solver: solver of the Wiener equation; every new function object is compiled once.
         progress: wraps the loop over chunks, e.g. ``tqdm.tqdm``.
+
+    Raises:
+        ValueError: for a negative number of samples or a chunk below 1.
     """
 
     spectrum: PowerSpectrum
-    num_samples: int = field(default=100, metadata={"static": True})
-    keep_samples: bool = field(default=True, metadata={"static": True})
-    margin: int | None = field(default=None, metadata={"static": True})
-    chunk: int = field(default=2, metadata={"static": True})
-    solver: Solver = field(default=solve_conjugate_gradient, metadata={"static": True})
-    progress: Callable[[Iterable[int]], Iterable[int]] = field(
-        default=_no_progress, metadata={"static": True}
-    )
+    num_samples: int = 100
+    keep_samples: bool = True
+    margin: int | None = None
+    chunk: int | None = None
+    solver: Solver = solve_conjugate_gradient
+    progress: Callable[[Iterable[int]], Iterable[int]] = _no_progress
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 0:
+            raise ValueError(f"num_samples is {self.num_samples}; expected 0 (none) or more")
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk is {self.chunk}; expected 1 sample or more at once")
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
         padded, margin = pad_shear(shear, self.margin)
+        _warn_of_short_table(self.spectrum, padded)
         prior = GaussianPrior(mode_variance(self.spectrum, padded.grid))
         mean, info = _solve(padded, prior, self.solver)
         b_mode, info_b = _solve(_turned(padded), prior, self.solver)
-        for name, solved in (("the map", info), ("the B-mode map", info_b)):
-            _warn_unless_converged(name, solved)
+        _warn_unless_converged([info, info_b])
         result = MassMap(
             convergence=mean,
             grid=padded.grid,
@@ -73,29 +84,33 @@ class Wiener:
         if self.num_samples == 0:
             return result
         std, fluctuations = self._fluctuations(key, padded, prior, margin)
-        samples = None if fluctuations is None else result.convergence[None] + fluctuations
-        return replace(result, std=std, samples=samples)
+        if fluctuations is not None:
+            fluctuations += np.asarray(result.convergence)[None]
+        return replace(result, std=std, samples=fluctuations)
 
     def _fluctuations(
         self, key: jax.Array, padded: ShearMap, prior: GaussianPrior, margin: int
-    ) -> tuple[jax.Array, jax.Array | None]:
+    ) -> tuple[jax.Array, np.ndarray | None]:
         """Standard deviation of the cropped posterior, and the draws it comes from if kept."""
+        chunk = self.chunk or (1 if jax.default_backend() == "cpu" else 8)
         ny, nx = padded.grid.shape
         inner = (slice(None), slice(margin, ny - margin), slice(margin, nx - margin))
         total = jnp.zeros((ny - 2 * margin, nx - 2 * margin), padded.weight.dtype)
         kept: list[np.ndarray] = []
-        for start in self.progress(range(0, self.num_samples, self.chunk)):
+        infos: list[SolverInfo] = []
+        for start in self.progress(range(0, self.num_samples, chunk)):
             # A key per sample, so that the draws do not depend on the chunk; the last chunk is
             # filled up so that one compiled program serves all.
-            keys = jax.vmap(partial(jax.random.fold_in, key))(start + jnp.arange(self.chunk))
+            keys = jax.vmap(partial(jax.random.fold_in, key))(start + jnp.arange(chunk))
             draws, info = _draw(keys, padded, prior, self.solver)
-            _warn_unless_converged(f"samples from {start}", info)
             draws = draws[inner][: self.num_samples - start]
             total = total + jnp.sum(draws**2, axis=0)
+            infos.append(info)
             if self.keep_samples:
                 kept.append(np.asarray(draws))
+        _warn_unless_converged(infos)
         std = jnp.sqrt(total / self.num_samples)
-        return std, jnp.concatenate(kept) if kept else None
+        return std, np.concatenate(kept) if kept else None
 
 
 def _turned(shear: ShearMap) -> ShearMap:
@@ -115,13 +130,26 @@ def _draw(
     return jax.vmap(lambda key: gaussian_fluctuation(key, data, prior, solver))(keys)
 
 
-def _warn_unless_converged(name: str, info: SolverInfo, limit: float = 1e-3) -> None:
-    residual = float(jnp.max(info.residual))
-    if not residual <= limit:
+def _warn_unless_converged(infos: list[SolverInfo], limit: float = 1e-3) -> None:
+    worst = max(float(jnp.max(info.residual)) for info in infos)
+    if not worst <= limit:
         log.warning(
-            "the Wiener solution of %s stopped at a relative residual of %.1e after %d steps; "
-            "weights or prior of extreme range? float64 (--x64) may help",
-            name,
-            residual,
-            int(jnp.max(info.iterations)),
+            "the Wiener solution stopped at a relative residual of %.1e after %d steps; weights or "
+            "prior of extreme range? float64 (--x64) may help",
+            worst,
+            max(int(jnp.max(info.iterations)) for info in infos),
+        )
+
+
+def _warn_of_short_table(spectrum: PowerSpectrum, data: ShearMap) -> None:
+    last = float(spectrum.ell[-1])
+    # Half of the Nyquist multipole: beyond it there is next to no signal.
+    needed = 0.5 * float(jnp.max(jnp.abs(data.grid.ell().real)))
+    if last < needed:
+        log.warning(
+            "the power spectrum ends at ell = %.0f and is continued as a power law; pixels of %g "
+            "arcmin show structure up to ell = %.0f: give a longer table",
+            last,
+            data.grid.pixel_arcmin,
+            2 * needed,
         )

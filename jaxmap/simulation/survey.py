@@ -53,4 +53,4 @@ def mock_catalog(
         weak, 1 + g.conj() * intrinsic, intrinsic.conj() + g.conj()
     )
     ra, dec = grid.wcs().all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
-    return shear_catalog(ra, dec, np.asarray(observed))
+    return shear_catalog(ra, dec, np.asarray(observed) * grid.frame_rotation(ra).conj())

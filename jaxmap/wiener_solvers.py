@@ -1,7 +1,8 @@
 r"""Two more solvers of the Wiener equation: the messenger field and forward-backward splitting.
 
 Both update the map in turn where the noise is diagonal (pixels) and where the prior is (Fourier
-modes). They share no code with `jaxmap.gaussian_posterior` and check it; it needs fewer steps.
+modes). They share no code with `jaxmap.gaussian_posterior` and check it; it needs fewer steps, and
+only it has reverse-mode gradients.
 """
 
 from __future__ import annotations

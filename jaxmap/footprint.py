@@ -11,7 +11,7 @@ GALAXIES_PER_PIXEL = 5.0
 """Default depth of a pixel; about that of the published COSMOS map."""
 
 WIDEST_FIELD_DEG = 20.0
-"""Beyond this a flat sky distorts angles by more than a percent or so."""
+"""Beyond this a tangent plane stretches lengths at its rim by more than three per cent."""
 
 LARGEST_SIDE = 8192
 """Pixels; more is surely a slip in the pixel scale."""

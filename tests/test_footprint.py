@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxmap.catalog import shear_catalog
-from jaxmap.field import GALAXIES_PER_PIXEL, grid_of_catalog
+from jaxmap.footprint import GALAXIES_PER_PIXEL, grid_of_catalog
 from jaxmap.grid import Grid
 
 
