@@ -24,8 +24,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/jaxmap demo
 
+# In float64, then once more what users see in the default float32.
 test: setup
 	@$(BIN)/python -m pytest -m "not slow"
+	@JAX_ENABLE_X64=false $(BIN)/python -m pytest -m "not slow" tests/test_cli.py \
+		tests/test_benchmark.py tests/test_diagnostics.py tests/test_mapfiles.py tests/test_readme.py
 
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow

@@ -17,7 +17,8 @@ import numpy as np
 from astropy.table import Table
 from common import arguments, save
 
-from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear, weighted_mean_shear
+from jaxmap.binning import bin_shear, weighted_mean_shear
+from jaxmap.catalog import ShearCatalog, ShearMap
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
 from jaxmap.estimators import KaiserSquires, Wiener

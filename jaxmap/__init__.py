@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear, shear_catalog, shear_map
+    from jaxmap.binning import bin_shear
+    from jaxmap.catalog import ShearCatalog, ShearMap, shear_catalog, shear_map
     from jaxmap.cosmology import convergence_power
     from jaxmap.estimators import Estimator, KaiserSquires, Wiener
     from jaxmap.footprint import grid_of_catalog
@@ -38,7 +39,7 @@ _HOME = {
     "ShearLikelihood": "likelihood",
     "ShearMap": "catalog",
     "Wiener": "estimators",
-    "bin_shear": "catalog",
+    "bin_shear": "binning",
     "convergence_power": "cosmology",
     "grid_of_catalog": "footprint",
     "plot_mass_map": "plot",

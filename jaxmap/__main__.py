@@ -1,7 +1,5 @@
 """``python -m jaxmap`` is the command ``jaxmap``."""
 
-import sys
+from jaxmap.cli import entry
 
-from jaxmap.cli import main
-
-sys.exit(main())
+entry()

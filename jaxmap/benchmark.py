@@ -19,6 +19,8 @@ from jaxmap.grid import Grid
 from jaxmap.metrics import accuracy_observed, accuracy_published
 from jaxmap.spectra import PowerSpectrum, power_spectrum
 
+FIELDS = ("convergence", "shear", "noise_std", "mask", "pixel_arcmin", "power_spectrum")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -54,6 +56,13 @@ def read_case(path: str | Path) -> Case:
     if fields["pixel_arcmin"].size != 1:
         raise ValueError(f"{path}: pixel_arcmin has {fields['pixel_arcmin'].size} values, not one")
     observed = mask != 0
+    if np.isnan(mask).any():
+        raise ValueError(f"{path}: the mask holds NaN; expected 0 where masked, 1 where observed")
+    if observed.any() and np.ptp(truth[observed]) == 0:
+        raise ValueError(
+            f"{path}: the convergence is the same in all {observed.sum()} observed pixels; "
+            "expected a map to compare with"
+        )
     if fields["noise_std"].shape not in ((2, *mask.shape), (1, *mask.shape), mask.shape):
         raise ValueError(
             f"{path}: noise_std has shape {fields['noise_std'].shape}; expected (2, ny, nx), "
@@ -65,7 +74,7 @@ def read_case(path: str | Path) -> Case:
         raise ValueError(
             f"{path}: noise_std is not a number above 0 in {bad.sum()} observed pixels; mask them"
         )
-    grid = Grid(truth.shape, float(fields["pixel_arcmin"]))
+    grid = Grid(truth.shape, fields["pixel_arcmin"].item())
     spectrum = None
     if "power_spectrum" in fields:
         table = fields["power_spectrum"]
@@ -88,7 +97,7 @@ def _load(path: str | Path) -> dict[str, np.ndarray]:
             file = np.load(stream, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise ValueError("it holds a single array")
-            return {name: _numbers(name, file[name]) for name in file.files}
+            return {name: _numbers(name, file[name]) for name in file.files if name in FIELDS}
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path}") from error
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -96,8 +105,9 @@ def _load(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind not in "biufc":
-        raise ValueError(f"{name} holds {values.dtype}, not numbers")
+    kinds = "biufc" if name == "shear" else "biuf"
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
+        raise ValueError(f"{name} holds {getattr(values, 'dtype', 'no array')}, not real numbers")
     return values
 
 

@@ -1,10 +1,9 @@
-"""Galaxy shapes (ShearCatalog), their mean per pixel (ShearMap), and the way between them."""
+"""Galaxy shapes (ShearCatalog) and their mean per pixel (ShearMap), checked on the way in."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,6 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmap.grid import Grid
-from jaxmap.operators import sum_in_pixels
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ class ShearCatalog:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ShearMap:
-    """Mean shear per pixel with its noise; made by `bin_shear` or `shear_map`.
+    """Mean shear per pixel with its noise; made by `jaxmap.binning.bin_shear` or `shear_map`.
 
     Args:
         shear: complex, shape ``(ny, nx)``, zero where nothing was observed.
@@ -76,7 +74,7 @@ def shear_catalog(
     Args:
         ra_deg, dec_deg: ICRS positions in degrees, shape ``(n,)``; any RA branch (360 wraps).
         ellipticity: complex e1 + i e2 that estimates the reduced shear, (a - b)/(a + b) kind, in
-            the frame x = west, y = north.
+            the frame x = west, y = north at the galaxy.
         weight: relative weights, >= 0; equal weights by default.
         z: redshifts, optional.
 
@@ -85,13 +83,15 @@ def shear_catalog(
             declinations beyond the poles, negative or vanishing weights, or |e| > 1 in more than
             1 % of the galaxies (fewer are a warning: KSB estimates do scatter beyond 1).
     """
-    shapes = np.asarray(ellipticity)
+    shapes = _filled(ellipticity)
     columns = {
-        "ra": np.asarray(ra_deg, np.float64),
-        "dec": np.asarray(dec_deg, np.float64),
+        "ra": np.asarray(_filled(ra_deg), np.float64),
+        "dec": np.asarray(_filled(dec_deg), np.float64),
         "e1": np.asarray(shapes.real, np.float64),
         "e2": np.asarray(shapes.imag, np.float64),
-        "weight": np.ones(shapes.shape) if weight is None else np.asarray(weight, np.float64),
+        "weight": np.ones(shapes.shape)
+        if weight is None
+        else np.asarray(_filled(weight), np.float64),
     }
     if z is not None:
         columns["z"] = np.asarray(z, np.float64)
@@ -106,6 +106,14 @@ def shear_catalog(
         weight=columns["weight"],
         z=columns.get("z"),
     )
+
+
+def _filled(values: ArrayLike) -> np.ndarray:
+    """NaN in place of what a masked array hides."""
+    if isinstance(values, np.ma.MaskedArray):
+        inexact = values.dtype if values.dtype.kind in "fc" else np.float64
+        return np.ma.filled(values.astype(inexact), np.nan)
+    return np.asarray(values)
 
 
 def _check_values(columns: dict[str, np.ndarray]) -> None:
@@ -147,7 +155,12 @@ def _check_values(columns: dict[str, np.ndarray]) -> None:
             "ellipticities (a - b)/(a + b) (are these other columns, or percentages?)"
         )
     if beyond:
-        log.warning("|e| exceeds 1 for %d of %d galaxies; they are kept", beyond, count)
+        log.warning(
+            "|e| exceeds 1 for %d of %d galaxies (largest %.3g); they are kept",
+            beyond,
+            count,
+            np.hypot(columns["e1"], columns["e2"]).max(),
+        )
 
 
 def shear_map(
@@ -174,13 +187,20 @@ def shear_map(
     """
     if (weight is None) == (noise_std is None):
         raise ValueError("give either weight or noise_std, and not both")
-    if weight is None:
-        std = np.asarray(noise_std, float)
+    if noise_std is not None:
+        std = np.asarray(_filled(noise_std), float)
         observed = np.isfinite(std) & (std > 0)
         weight = np.where(observed, 1 / np.where(observed, std, 1) ** 2, 0)
-    values, weights = np.asarray(shear), np.asarray(weight, float)
-    if not np.iscomplexobj(values) and values.ndim == 3 and len(values) == 2:
+    values, weights = _filled(shear), np.asarray(np.ma.filled(np.asanyarray(weight), 0), float)
+    if not np.iscomplexobj(values):
+        if values.shape != (2, *grid.shape):
+            raise ValueError(
+                f"shear has shape {values.shape} and is real; expected the two components "
+                f"{(2, *grid.shape)}, or a complex {grid.shape}"
+            )
         values = values[0] + 1j * values[1]
+    if counts is not None and np.shape(counts) != grid.shape:
+        raise ValueError(f"counts have shape {np.shape(counts)}; expected {grid.shape}")
     if values.shape != grid.shape or weights.shape[-2:] != grid.shape or weights.ndim > 3:
         raise ValueError(
             f"shear has shape {np.shape(shear)} and its weight or noise {weights.shape}; expected "
@@ -200,92 +220,20 @@ def shear_map(
             f"the shear is not finite in {bad.sum()} observed pixels (first: row, column "
             f"{np.argwhere(bad)[0].tolist()}); mask them by weight 0"
         )
+    weight = jnp.asarray(weights, float)
+    require_finite(weight)
     return ShearMap(
         shear=jnp.asarray(np.where(observed, values, 0), complex),
-        weight=jnp.asarray(weights, float),
+        weight=weight,
         grid=grid,
         counts=None if counts is None else jnp.asarray(counts, float),
     )
 
 
-def measured_shape_noise(catalog: ShearCatalog) -> tuple[float, float]:
-    r"""Shape noise per component from the scatter of the ellipticities.
-
-    .. math:: \sigma_{e,a}^2 = \sum_i w_i^2 e_{a,i}^2 / \sum_i w_i^2
-
-    The weights enter squared because that is how they enter the variance of a weighted mean.
-    """
-    squared = catalog.weight**2
-    variance = [
-        float(np.sum(squared * part**2) / np.sum(squared))
-        for part in (catalog.ellipticity.real, catalog.ellipticity.imag)
-    ]
-    return variance[0] ** 0.5, variance[1] ** 0.5
-
-
-def bin_shear(
-    catalog: ShearCatalog, grid: Grid, shape_noise: float | tuple[float, float] | None = None
-) -> ShearMap:
-    r"""Weighted mean shear and its inverse noise variance in every pixel of a tangent plane.
-
-    .. math::
-        \gamma_p = \frac{\sum_{i \in p} w_i e_i}{\sum w_i}, \qquad
-        w_{a,p} = \frac{(\sum w_i)^2}{\sigma_{e,a}^2 \sum w_i^2}
-
-    with the ellipticities turned to the frame of the grid (`Grid.frame_rotation`).
-
-    Args:
-        catalog: galaxy shapes.
-        grid: pixel grid with a centre on the sky.
-        shape_noise: :math:`\sigma_e` per component, one number or two; measured from the catalogue
-            by default (`measured_shape_noise`).
-
-    Raises:
-        ValueError: if no galaxy with weight falls on the grid, or the shape noise is not positive.
-    """
-    noise = measured_shape_noise(catalog) if shape_noise is None else shape_noise
-    sigma = np.broadcast_to(np.asarray(noise, float), (2,))
-    if not np.all(np.isfinite(sigma) & (sigma > 0)):
+def require_finite(weight: jax.Array) -> None:
+    """Refuse weights that do not fit into the precision."""
+    if not bool(jnp.all(jnp.isfinite(weight))):
         raise ValueError(
-            f"the shape noise per component is {sigma.tolist()}; expected numbers above 0 (all "
-            "ellipticities equal? give the value, e.g. shape_noise=0.26 or --shape-noise 0.26)"
+            "the inverse noise variance is beyond the range of the precision; check the units of "
+            "the noise (--shape-noise), or use float64 (--x64)"
         )
-    x, y = grid.pixel_position(catalog.ra_deg, catalog.dec_deg)
-    shear, weight, counts = weighted_mean_shear(
-        jnp.asarray(x, float),
-        jnp.asarray(y, float),
-        jnp.asarray(catalog.ellipticity * grid.frame_rotation(catalog.ra_deg), complex),
-        jnp.asarray(catalog.weight / catalog.weight.max(), float),
-        jnp.asarray(sigma, float),
-        grid,
-    )
-    if not bool(jnp.any(weight > 0)):
-        raise ValueError(
-            f"none of the {len(catalog)} galaxies falls on the grid centred on {grid.centre_deg} "
-            "deg; give the centre of the catalogue or a larger size"
-        )
-    return ShearMap(shear=shear, weight=weight, grid=grid, counts=counts)
-
-
-@partial(jax.jit, static_argnames="grid")
-def weighted_mean_shear(
-    x: jax.Array,
-    y: jax.Array,
-    ellipticity: jax.Array,
-    weight: jax.Array,
-    shape_noise: jax.Array,
-    grid: Grid,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The pure core of `bin_shear`: pixel positions in, (shear, inverse variance, counts) out.
-
-    Galaxies of zero weight count for nothing. Differentiable in ellipticity, weight and noise.
-    """
-    counted = (weight > 0).astype(weight.dtype)
-    columns = (weight * ellipticity.real, weight * ellipticity.imag, weight, weight**2, counted)
-    sums = sum_in_pixels(x, y, jnp.stack(columns, axis=-1), grid)
-    sum_e1, sum_e2, sum_w, sum_w2, counts = jnp.moveaxis(sums, -1, 0)
-    observed = sum_w > 0
-    safe_w = jnp.where(observed, sum_w, 1)
-    shear = jax.lax.complex(sum_e1 / safe_w, sum_e2 / safe_w)
-    effective = jnp.where(observed, safe_w**2 / jnp.where(observed, sum_w2, 1), 0)
-    return shear, effective[None] / shape_noise[:, None, None] ** 2, counts

@@ -1,4 +1,4 @@
-"""The command line: parsing, configuration files, and what an error looks like.
+"""The command line: its flags, and what an error looks like.
 
 Only the standard library is imported here, so that ``jaxmap --help`` answers at once. Exit codes:
 0 done, 1 the work failed, 2 bad input or usage.
@@ -7,52 +7,104 @@ Only the standard library is imported here, so that ``jaxmap --help`` answers at
 from __future__ import annotations
 
 import argparse
-import difflib
+import io
 import logging
+import os
+import re
+import signal
 import sys
-import tomllib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import jaxmap
+from jaxmap.config import with_config
 
 METHODS = ("ks", "wiener")
+PATHS = ("catalog", "case", "config", "nz", "spectrum", "out", "json")
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = parser.parse_args(with_config(arguments, parser))
+        options = parser.parse_args(
+            with_config(list(sys.argv[1:] if argv is None else argv), parser)
+        )
     except ValueError as error:
         return _say(error, 2)
     if options.command is None:
         parser.print_help()
         return 2
+    for name in PATHS:
+        if getattr(options, name, None) is not None:
+            setattr(options, name, os.path.expanduser(getattr(options, name)))
     logging.basicConfig(format="jaxmap: %(levelname)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("jaxmap").setLevel(logging.INFO if options.verbose else logging.WARNING)
     logging.captureWarnings(True)
     try:
-        import jax
-
-        from jaxmap import commands
-
-        if options.x64:
-            jax.config.update("jax_enable_x64", True)
-        return getattr(commands, f"run_{options.command}")(options)
+        with _terminated_as_interrupted():
+            return _run(options)
     except (ValueError, FileNotFoundError) as error:
         if options.verbose:
             logging.getLogger("jaxmap").exception("input refused")
         return _say(error, 2)
     except KeyboardInterrupt:
         return _say("interrupted; nothing was written", 1)
+    except BrokenPipeError:
+        # Whoever read our words has left, after the work was done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         if options.verbose:
             logging.getLogger("jaxmap").exception("the work failed")
         return _say(f"the work failed: {type(error).__name__}: {error}", 1)
+
+
+def entry() -> NoReturn:
+    """The console script: `main`, and an exit that cannot crash.
+
+    Where work was cut short XLA's threads may still be busy, and the interpreter's orderly
+    shutdown would pull their ground away; then the process ends at once.
+    """
+    code = main()
+    if code == 1:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(options: argparse.Namespace) -> int:
+    import jax
+
+    from jaxmap import commands
+
+    if options.x64:
+        jax.config.update("jax_enable_x64", True)
+    code = getattr(commands, f"run_{options.command}")(options)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that nothing half-written stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: object, code: int) -> int:
@@ -60,61 +112,17 @@ def _say(message: object, code: int) -> int:
     return code
 
 
-def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """Put the settings of ``--config FILE.toml`` before the flags, which therefore win.
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the whole usage."""
 
-    Keys are the flags' names without dashes (``num_samples`` or ``num-samples``), and ``catalog``
-    or ``case`` for the input file; values as on the command line, lists joined by commas.
-
-    Raises:
-        ValueError: for an unreadable file or a key that is no flag of the command.
-    """
-    finder = argparse.ArgumentParser(add_help=False)
-    finder.add_argument("--config")
-    known, rest = finder.parse_known_args(arguments)
-    if known.config is None:
-        return arguments
-    try:
-        settings = tomllib.loads(Path(known.config).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"cannot read the configuration {known.config}: {error}") from error
-    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
-    command = next((word for word in rest if word in commands), None)
-    if command is None:
-        raise ValueError(f"--config needs a command; expected one of {', '.join(commands)}")
-    actions = {action.dest: action for action in commands[command]._actions}
-    flags: list[str] = []
-    positional: list[str] = []
-    for key, value in settings.items():
-        action = actions.get(key.replace("-", "_"))
-        if action is None or isinstance(value, dict):
-            close = difflib.get_close_matches(key.replace("-", "_"), actions, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{known.config}: {key!r} is no setting of `jaxmap {command}`{hint}")
-        if not action.option_strings:
-            positional = [str(value)]
-        elif isinstance(value, bool):
-            flags += _boolean_flag(action, value, f"{known.config}: {key}")
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            # The = keeps values that begin with a minus sign from being read as flags.
-            flags.append(f"{action.option_strings[-1]}={text}")
-    position = rest.index(command) + 1
-    given = rest[position:]
-    has_input = any(not word.startswith("-") for word in given[:1])
-    return [*rest[:position], *flags, *([] if has_input else positional), *given]
-
-
-def _boolean_flag(action: argparse.Action, value: bool, name: str) -> list[str]:
-    if action.nargs != 0:
-        raise ValueError(f"{name} = {value}; expected a value of the kind {action.metavar}")
-    if isinstance(action, argparse.BooleanOptionalAction):
-        return [action.option_strings[0 if value else 1]]
-    return [action.option_strings[-1]] if value else []
+    def error(self, message: str) -> NoReturn:
+        if "expected one argument" in message:
+            message += " (write a value that begins with a minus sign as --flag=-1)"
+        self.exit(2, f"jaxmap: error: {message}; see `{self.prog} --help`\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jaxmap",
         description="From galaxy shapes to maps of the projected mass, with uncertainties.",
         epilog="`jaxmap COMMAND --help` explains a command.",
@@ -253,28 +261,33 @@ def _add_benchmark(subparsers: Any) -> None:
 
 
 def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative; expected a whole number >= 0")
-    return value
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 0 to {2**32 - 1}")
+    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:
     """``N`` or ``NXxNY`` as ``(ny, nx)``."""
-    sides = [int(side) for side in text.lower().split("x")]
-    if len(sides) > 2 or min(sides) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected N or NXxNY pixels, each at least 1")
-    return sides[-1], sides[0]
+    sides = re.split("[x,]", text.lower())
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected pixels N or NXxNY, each at least 1")
+    return int(sides[-1]), int(sides[0])
 
 
 def _pair(text: str) -> tuple[float, float]:
-    ra, dec = (float(part) for part in text.split(","))
+    try:
+        ra, dec = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected RA,DEC in degrees") from None
     return ra, dec
 
 
 def _mapping(text: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in text.split(","))
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(role and name for role, _, name in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected ROLE=NAME,..., as in ra=ALPHA,e1=g1")
+    return {role.strip(): name for role, _, name in pairs}
 
 
 def _name_or_number(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+    return int(text) if text.isdecimal() else text

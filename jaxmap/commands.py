@@ -6,7 +6,8 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,22 @@ import numpy as np
 
 import jaxmap
 from jaxmap.benchmark import read_case, score, table
-from jaxmap.catalog import bin_shear, measured_shape_noise
+from jaxmap.binning import bin_shear, measured_shape_noise
+from jaxmap.catalog import ShearCatalog
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
 from jaxmap.files import atomic_path
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.matter_power import PLANCK18, Cosmology
 from jaxmap.methods import build_estimator
-from jaxmap.outputs import check_out, origin, staged, write_catalog, write_map, write_map_files
+from jaxmap.outputs import (
+    MAP_FILES,
+    origin,
+    staged,
+    write_catalog,
+    write_config,
+    write_map_files,
+)
 from jaxmap.readers import read_shear
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.spectra import PowerSpectrum, read_power_spectrum
@@ -36,37 +45,28 @@ def run_map(options: argparse.Namespace) -> int:
         raise ValueError(
             "no catalogue given; expected `jaxmap map CATALOG` (or catalog in --config)"
         )
-    out = Path(options.out or f"{Path(options.catalog).name.split('.')[0]}-map")
-    check_out(out)
-    spectrum = _spectrum(options)
-    catalog = read_shear(
-        options.catalog,
-        survey=None if options.survey == "auto" else SURVEYS[options.survey],
-        columns=options.columns,
-        flip_e1=options.flip_e1,
-        flip_e2=options.flip_e2,
-        distortion=options.distortion,
-        m=options.m,
-        c1=options.c1,
-        c2=options.c2,
-        response=options.response,
-        hdu=options.hdu,
-        group=options.group,
-        drop_invalid=options.drop_invalid,
-    )
-    grid = grid_of_catalog(catalog, options.pixel_arcmin, options.size, options.centre)
-    shear = bin_shear(catalog, grid, options.shape_noise)
-    signs = check_e2_sign(shear)
-    estimator = build_estimator(
-        options.method,
-        spectrum,
-        smoothing_arcmin=options.smoothing_arcmin,
-        num_samples=options.num_samples,
-        margin=options.margin,
-        progress=_progress(options),
-    )
-    result = estimator(jax.random.key(options.seed), shear)
-    written = write_map(out, result, origin(options, Path(options.catalog), len(catalog)), options)
+    out = Path(options.out or default_out(options.catalog))
+    inputs = (options.catalog, options.nz, options.spectrum, options.config)
+    with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
+        spectrum = _spectrum(options)
+        catalog = _read_catalog(options)
+        grid = grid_of_catalog(catalog, options.pixel_arcmin, options.size, options.centre)
+        shear = bin_shear(catalog, grid, options.shape_noise)
+        signs = check_e2_sign(shear)
+        estimator = build_estimator(
+            options.method,
+            spectrum,
+            smoothing_arcmin=options.smoothing_arcmin,
+            num_samples=options.num_samples,
+            margin=options.margin,
+            progress=_progress(options),
+        )
+        result = estimator(jax.random.key(options.seed), shear)
+        record = origin(options, Path(options.catalog), len(catalog))
+        title = f"{Path(options.catalog).name}, {options.method}"
+        write_map_files(folder, result, record, title)
+        write_config(folder / "config.toml", record["settings"])
+        written = sorted(path.name for path in folder.iterdir())
     if not options.quiet:
         noise = options.shape_noise or float(np.mean(measured_shape_noise(catalog)))
         print(describe_input(catalog, shear, noise, options.catalog))
@@ -81,6 +81,32 @@ def run_map(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def default_out(catalog: str) -> str:
+    """``galaxies.fits.gz`` is mapped to ``galaxies-map``."""
+    name = Path(catalog).name
+    for compressed in (".gz", ".xz"):
+        name = name.removesuffix(compressed)
+    return f"{Path(name).stem}-map"
+
+
+def _read_catalog(options: argparse.Namespace) -> ShearCatalog:
+    return read_shear(
+        options.catalog,
+        survey=None if options.survey == "auto" else SURVEYS[options.survey],
+        columns=options.columns,
+        flip_e1=options.flip_e1,
+        flip_e2=options.flip_e2,
+        distortion=options.distortion,
+        m=options.m,
+        c1=options.c1,
+        c2=options.c2,
+        response=options.response,
+        hdu=options.hdu,
+        group=options.group,
+        drop_invalid=options.drop_invalid,
+    )
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
@@ -102,14 +128,34 @@ def run_benchmark(options: argparse.Namespace) -> int:
         )
         for method in options.methods
     }
-    methods = score(case, estimators, jax.random.key(options.seed))
+    key = jax.random.key(options.seed)
     if options.json:
-        report = {"methods": methods, **origin(options, Path(options.case))}
-        with atomic_path(options.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        with _report_path(options) as path:
+            methods = score(case, estimators, key)
+            report = {"methods": methods, **origin(options, Path(options.case))}
+            path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    else:
+        methods = score(case, estimators, key)
     if not options.quiet:
         print(table(methods))
     return 0
+
+
+@contextmanager
+def _report_path(options: argparse.Namespace) -> Iterator[Path]:
+    """Where to write the report, found unfit before the work rather than after."""
+    target = Path(options.json)
+    if target.is_dir() or target.resolve() == Path(options.case).resolve():
+        raise ValueError(f"cannot write the figures to {target}; give another file with --json")
+    stack = ExitStack()
+    try:
+        path = stack.enter_context(atomic_path(target))
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {target} ({error.strerror}); give another file with --json"
+        ) from error
+    with stack:
+        yield path
 
 
 def run_info(options: argparse.Namespace) -> int:
@@ -143,18 +189,17 @@ def run_demo(options: argparse.Namespace) -> int:
     from jaxmap.demo import demo
 
     out = Path(options.out)
-    check_out(out)
-    spectrum = convergence_power()
-    estimator = build_estimator(
-        "wiener",
-        spectrum,
-        smoothing_arcmin=options.smoothing_arcmin,
-        num_samples=options.num_samples,
-        margin=None,
-        progress=_progress(options),
-    )
-    made = demo(jax.random.key(options.seed), spectrum, estimator)
-    with staged(out) as folder:
+    with staged(out, (*MAP_FILES, "catalog.fits")) as folder:
+        spectrum = convergence_power()
+        estimator = build_estimator(
+            "wiener",
+            spectrum,
+            smoothing_arcmin=options.smoothing_arcmin,
+            num_samples=options.num_samples,
+            margin=None,
+            progress=_progress(options),
+        )
+        made = demo(jax.random.key(options.seed), spectrum, estimator)
         write_catalog(folder / "catalog.fits", made.catalog)
         title = "simulated survey, Wiener filter"
         write_map_files(folder, made.result, origin(options, None), title, made.truth)
@@ -193,7 +238,7 @@ def _progress(options: argparse.Namespace) -> Any:
             desc="posterior samples",
             unit="chunk",
             disable=options.quiet,
-            mininterval=0.1 if sys.stderr.isatty() else 10,
+            mininterval=0.1 if sys.stderr and sys.stderr.isatty() else 10,
         )
 
     return with_bar

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmap.catalog import ShearCatalog, ShearMap, bin_shear
+from jaxmap.binning import bin_shear
+from jaxmap.catalog import ShearCatalog, ShearMap
 from jaxmap.diagnostics import std_over_error
 from jaxmap.estimators import Estimator
 from jaxmap.grid import Grid

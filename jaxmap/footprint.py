@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from jaxmap.catalog import ShearCatalog
 from jaxmap.grid import Grid
+
+log = logging.getLogger(__name__)
 
 GALAXIES_PER_PIXEL = 5.0
 """Default depth of a pixel; about that of the published COSMOS map."""
@@ -47,9 +51,15 @@ def grid_of_catalog(
                 f"{WIDEST_FIELD_DEG:g} deg for one tangent plane: choose a part with centre_deg "
                 "and shape (--centre RA,DEC --size N)"
             )
+    near = np.hypot(x, y) < 60 * WIDEST_FIELD_DEG / 2
+    if not near.any():
+        raise ValueError(
+            f"no galaxy lies within {WIDEST_FIELD_DEG / 2:g} deg of the centre {centre}; give a "
+            "centre in the survey (--centre RA,DEC)"
+        )
     if pixel_arcmin is None:
-        pixel_arcmin = _pixel_for_depth(x, y)
-    if not pixel_arcmin > 0:
+        pixel_arcmin = _pixel_for_depth(x[near], y[near])
+    if not 0 < pixel_arcmin < np.inf:
         raise ValueError(f"pixel scale is {pixel_arcmin} arcmin; expected a number above 0")
     if shape is None:
         # Half a pixel around, so that no galaxy sits on the rim.
@@ -62,6 +72,12 @@ def grid_of_catalog(
             f"the grid would have {shape[0]} x {shape[1]} pixels of {pixel_arcmin:g} arcmin; "
             f"expected at most {LARGEST_SIDE} on a side: choose a larger pixel (--pixel-arcmin) or "
             "a part of the field (--size)"
+        )
+    if max(shape) * pixel_arcmin / 60 > WIDEST_FIELD_DEG:
+        raise ValueError(
+            f"the field would be {max(shape) * pixel_arcmin / 60:g} deg wide; expected at most "
+            f"{WIDEST_FIELD_DEG:g} deg for one tangent plane: give fewer or smaller pixels "
+            "(--size, --pixel-arcmin)"
         )
     return Grid(shape, pixel_arcmin, centre)
 
@@ -86,11 +102,15 @@ def _pixel_for_depth(x_arcmin: np.ndarray, y_arcmin: np.ndarray) -> float:
     """Pixel side with `GALAXIES_PER_PIXEL` on average, to two significant digits."""
     # The density where galaxies are: over the occupied cells of a coarse grid, so that the gaps
     # of an irregular footprint do not count.
-    seen = np.isfinite(x_arcmin)
-    x, y = x_arcmin[seen], y_arcmin[seen]
+    x, y = x_arcmin, y_arcmin
     extent = max(np.ptp(x), np.ptp(y), 1e-3)
     cells = int(np.clip(np.sqrt(len(x) / 50), 1, 200))
     side = extent / cells
     occupied = len(np.unique(((x - x.min()) // side) * (cells + 1) + (y - y.min()) // side))
-    pixel = np.sqrt(GALAXIES_PER_PIXEL * occupied * side**2 / len(x))
+    density = len(x) / (occupied * side**2)
+    if density > 1000:
+        log.warning(
+            "there are %.0f galaxies per square arcminute; are RA and Dec in degrees?", density
+        )
+    pixel = np.sqrt(GALAXIES_PER_PIXEL / density)
     return float(f"{pixel:.2g}")

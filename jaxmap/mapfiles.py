@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 import jaxmap
@@ -75,7 +74,7 @@ def write_mass_map(
 
 
 def read_mass_map(path: str | Path) -> MassMap:
-    """Read a map written by `write_mass_map`, without loss.
+    """Read a map written by `write_mass_map`, without loss, as arrays on the host.
 
     Raises:
         ValueError: if the file is not whole or not a jaxmap mass map.
@@ -87,7 +86,7 @@ def read_mass_map(path: str | Path) -> MassMap:
             if extension in hdus and extension != "SNR":
                 data = hdus[extension].data
                 native = np.asarray(data, data.dtype.newbyteorder("="))
-                arrays[name] = jnp.asarray(native.astype(bool) if name == "mask" else native)
+                arrays[name] = native.astype(bool) if name == "mask" else native
     return MassMap(grid=grid, **arrays)
 
 

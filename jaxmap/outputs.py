@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +19,11 @@ import jax
 
 import jaxmap
 from jaxmap.catalog import ShearCatalog
-from jaxmap.mapfiles import write_mass_map, write_samples
+from jaxmap.files import folders_for
+from jaxmap.mapfiles import read_provenance, write_mass_map, write_samples
 from jaxmap.massmap import MassMap
 
-OUTPUTS = ("mass_map.fits", "mass_map.png", "samples.nc", "config.toml")
-
-
-def check_out(out: Path) -> None:
-    """Refuse an output folder that cannot be, before any work is done."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; expected a folder for --out")
-    parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"cannot write in {parent}; choose another folder with --out")
+MAP_FILES = ("mass_map.fits", "mass_map.png", "samples.nc")
 
 
 def origin(
@@ -72,18 +64,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     return chosen
 
 
-def write_map(
-    out: Path, result: MassMap, provenance: dict[str, Any], options: argparse.Namespace
-) -> list[str]:
-    """Write everything a map leaves in ``out``; returns the names of the files."""
-    with staged(out) as folder:
-        write_map_files(
-            folder, result, provenance, f"{Path(options.catalog).name}, {options.method}"
-        )
-        # JSON values of these kinds are TOML values too.
-        lines = (f"{key} = {json.dumps(value)}\n" for key, value in provenance["settings"].items())
-        (folder / "config.toml").write_text("".join(lines))
-        return sorted(path.name for path in folder.iterdir())
+def write_config(path: Path, chosen: dict[str, Any]) -> None:
+    """Settings as TOML; JSON values of these kinds are TOML values too."""
+    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in chosen.items())
+    path.write_text("".join(lines), encoding="utf-8", errors="replace")
 
 
 def write_map_files(
@@ -102,7 +86,8 @@ def write_map_files(
         from jaxmap.plot import plot_mass_map
 
         plot_mass_map(result, title, truth).savefig(folder / "mass_map.png", dpi=130)
-    except ImportError as error:
+    except Exception as error:  # a map is not lost for want of its picture
+        (folder / "mass_map.png").unlink(missing_ok=True)
         print(f"jaxmap: no picture: {error}", file=sys.stderr)
 
 
@@ -120,17 +105,58 @@ def write_catalog(path: Path, catalog: ShearCatalog) -> None:
 
 
 @contextmanager
-def staged(out: Path) -> Iterator[Path]:
-    """A folder to write in, whose files move to ``out`` together once all are whole."""
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}-"))
+def staged(
+    out: Path, names: Collection[str], inputs: Iterable[str | Path | None] = ()
+) -> Iterator[Path]:
+    """A folder to write in, whose files move to ``out`` together once all are whole.
+
+    Enter it before the work, so that a folder that cannot be written to is found then.
+
+    Args:
+        out: the folder of the user's choice; it may hold an older map, which is replaced.
+        names: the files that may come; older ones of these names that do not come are removed.
+        inputs: files of the user's that must stay as they are; None is passed over.
+
+    Raises:
+        ValueError: if the folder cannot be written to, holds files of these names that jaxmap did
+            not write, or holds an input of that name.
+    """
+    targets = {(out / name).resolve() for name in names}
+    for source in inputs:
+        if source is not None and Path(source).resolve() in targets:
+            raise ValueError(f"{source} would be overwritten; choose another folder with --out")
+    foreign = sorted(name for name in names if os.path.lexists(out / name))
+    if foreign and not _is_ours(out):
+        raise ValueError(
+            f"{out} holds {', '.join(foreign)} that jaxmap did not write; choose another folder "
+            "with --out"
+        )
+    try:
+        # Inside the folder if it is there, for it may be on a file system of its own.
+        base = out if out.is_dir() else next(f for f in out.absolute().parents if f.exists())
+        if os.path.lexists(out) and not out.is_dir():
+            raise NotADirectoryError(0, "it is a file")
+        folder = Path(tempfile.mkdtemp(dir=base, prefix=".jaxmap-"))
+    except OSError as error:
+        raise ValueError(
+            f"cannot write in {out} ({error.strerror}); choose another folder with --out"
+        ) from error
     try:
         yield folder
-        out.mkdir(exist_ok=True)
-        new = {path.name for path in folder.iterdir()}
-        for stale in set(OUTPUTS) - new:
-            (out / stale).unlink(missing_ok=True)
-        for name in new:
-            os.replace(folder / name, out / name)
+        with folders_for(out):
+            new = {path.name for path in folder.iterdir()}
+            for name in new:
+                os.replace(folder / name, out / name)
+            for stale in set(names) - new:
+                (out / stale).unlink(missing_ok=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether a folder holds a map that jaxmap wrote."""
+    try:
+        read_provenance(out / "mass_map.fits")
+    except (OSError, ValueError):
+        return False
+    return True

@@ -35,7 +35,7 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
     Figure, Canvas = _matplotlib()
     mask = np.asarray(mass_map.mask)
     convergence = np.asarray(mass_map.convergence)
-    limit = float(np.quantile(np.abs(convergence[mask]), 0.998)) or 1.0
+    limit = float(np.quantile(np.abs(convergence[mask if mask.any() else ...]), 0.998)) or 1.0
     colours = {"cmap": "magma", "vmin": -limit, "vmax": limit}
     panels: list[tuple[str, Any, dict[str, Any]]] = [
         (r"convergence $\kappa$", convergence, colours)
@@ -65,7 +65,8 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
         _scale_bar(axes, mass_map)
         _label_axes(axes, on_sky=projection is not None)
     if title:
-        figure.suptitle(title, fontsize=12)
+        readable = title.encode("utf-8", "replace").decode()
+        figure.suptitle(readable, fontsize=12, parse_math=False)
     figure.tight_layout()
     return figure
 

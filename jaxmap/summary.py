@@ -45,10 +45,12 @@ def describe_map(result: MassMap, method: str) -> str:
             ra, dec = result.grid.wcs().all_pix2world(column, row, 0)
             place = f" at RA {float(ra):.4f}, Dec {float(dec):+.4f}"
         lines[0] += f", error {np.sqrt(np.mean(std[mask] ** 2)):.4f} per pixel"
-        lines.append(
-            f"Highest S/N: {snr[row, column]:.1f}{place} "
-            f"(convergence {convergence[row, column]:.3f} +- {std[row, column]:.3f})."
-        )
+        # From a few samples the error is so uncertain that the highest ratio is an accident.
+        if result.samples is None or len(result.samples) >= 10:
+            lines.append(
+                f"Highest S/N: {snr[row, column]:.1f}{place} "
+                f"(convergence {convergence[row, column]:.3f} +- {std[row, column]:.3f})."
+            )
     lines[0] += "."
     if result.samples is not None:
         lines.append(f"{len(result.samples)} posterior samples drawn.")

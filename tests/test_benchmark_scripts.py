@@ -37,6 +37,7 @@ ROW_KEYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROW_KEYS)
 def test_script_writes_figures(name: str, tmp_path: Path) -> None:
     target = tmp_path / "figures.json"

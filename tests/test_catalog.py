@@ -5,13 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmap.catalog import (
-    bin_shear,
-    measured_shape_noise,
-    shear_catalog,
-    shear_map,
-    weighted_mean_shear,
-)
+from jaxmap.binning import bin_shear, measured_shape_noise, weighted_mean_shear
+from jaxmap.catalog import shear_catalog, shear_map
 from jaxmap.grid import Grid
 
 
@@ -219,6 +214,21 @@ def test_shape_noise_weights_squared():
 
 
 GRID = Grid((3, 4), 1.0)
+
+
+def test_masked_arrays_hide_what_they_hide():
+    data = columns()
+    masked = np.ma.masked_array(data["weight"], np.arange(50) == 7)
+    with pytest.raises(ValueError, match="'weight' holds 1 values that are not finite"):
+        shear_catalog(**{**data, "weight": masked})
+    hidden = np.zeros((3, 4), bool)
+    hidden[1, 2] = True
+    shear = np.ma.masked_array(np.full((3, 4), 0.1 + 0.2j), hidden)
+    for given in ({"weight": np.ma.ones((3, 4))}, {"noise_std": np.ma.ones((3, 4))}):
+        name, values = next(iter(given.items()))
+        values[hidden] = np.ma.masked
+        result = shear_map(shear, GRID, **{name: values})
+        np.testing.assert_array_equal(result.mask, ~hidden)
 
 
 def test_shear_map_takes_std_or_weight_in_any_layout():

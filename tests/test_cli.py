@@ -1,5 +1,6 @@
 """The command line: what it writes, what it refuses, how it ends."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -34,16 +35,17 @@ def catalog(tmp_path):
 
 
 QUICK = ["--num-samples", "3", "--pixel-arcmin", "1.5"]
+SURE = ["--num-samples", "10", "--pixel-arcmin", "1.5"]
 
 
 def test_map_writes_everything(catalog, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
-    assert main(["map", str(catalog), "--out", str(out), *QUICK]) == 0
+    assert main(["map", str(catalog), "--out", str(out), *SURE]) == 0
     names = sorted(path.name for path in out.iterdir())
     assert names == ["config.toml", "mass_map.fits", "mass_map.png", "samples.nc"]
     result = read_mass_map(out / "mass_map.fits")
     samples, grid = read_samples(out / "samples.nc")
-    assert result.grid == grid and samples.shape == (3, *grid.shape)
+    assert result.grid == grid and samples.shape == (10, *grid.shape)
     for plane in (result.convergence, result.std, result.b_mode, result.counts):
         assert np.all(np.isfinite(plane))
     assert int(result.counts.sum()) == 3000
@@ -158,7 +160,7 @@ def refused(tmp_path, capsys, arguments, message):
         (["--pixel-arcmin", "0"], "pixel scale is 0"),
         (["--pixel-arcmin", "-1"], "pixel scale is -1"),
         (["--pixel-arcmin", "1e-4"], "on a side"),
-        (["--centre", "10,2"], "none of the 3000 galaxies falls on the grid"),
+        (["--centre", "152,2"], "none of the 3000 galaxies falls on the grid"),
         (["--shape-noise", "0"], "shape noise"),
         (["--sigma8", "-1"], "sigma8 is -1"),
         (["--nz", "none.txt"], "none.txt"),
@@ -166,6 +168,11 @@ def refused(tmp_path, capsys, arguments, message):
         (["--columns", "e1=nothing"], "nothing"),
         (["--columns", "colour=e1"], "colour"),
         (["--smoothing-arcmin", "-1", "--method", "ks"], "smoothing is -1"),
+        (["--smoothing-arcmin", "inf", "--method", "ks"], "smoothing is inf"),
+        (["--margin", "3000000"], "margin is 3000000"),
+        (["--pixel-arcmin", "30", "--size", "300"], "deg wide"),
+        (["--pixel-arcmin", "inf"], "pixel scale is inf"),
+        (["--centre", "330,-2", "--shape-noise", "1"], "no galaxy lies within"),
     ],
 )
 def test_bad_settings_exit_2_and_leave_nothing(catalog, tmp_path, capsys, flags, message):
@@ -192,8 +199,98 @@ def test_truncated_catalogues(catalog, tmp_path, capsys, keep):
 
 def test_files_that_are_not_there_or_in_the_way(catalog, tmp_path, capsys):
     refused(tmp_path, capsys, ["map", str(tmp_path / "none.fits")], "none.fits")
-    assert main(["map", str(catalog), "--out", str(catalog), *QUICK]) == 2
-    assert "is a file" in capsys.readouterr().err
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for bad in (catalog, catalog / "child", tmp_path / "dangling", tmp_path / ("x" * 300)):
+        assert main(["map", str(catalog), "--out", str(bad), *QUICK]) == 2
+        assert "choose another folder with --out" in capsys.readouterr().err
+
+
+def test_nothing_of_the_users_is_overwritten(catalog, tmp_path, capsys):
+    """Files of our names that we did not write, and inputs that have such a name, stay."""
+    mine = tmp_path / "config.toml"
+    mine.write_text("num_samples = 3  # mine\n")
+    assert main(["map", str(catalog), "--out", str(tmp_path), *QUICK]) == 2
+    assert "config.toml that jaxmap did not write" in capsys.readouterr().err
+    assert main(["demo", "--out", str(tmp_path), "--num-samples", "3"]) == 0
+    assert mine.read_text() == "num_samples = 3  # mine\n"
+    capsys.readouterr()
+    out = tmp_path / "out"
+    assert main(["map", str(catalog), "--out", str(out), *QUICK, "-q"]) == 0
+    config = out / "config.toml"
+    assert main(["map", "--config", str(config), "--out", str(out)]) == 2
+    assert "config.toml would be overwritten" in capsys.readouterr().err
+    # An older map of ours is replaced.
+    assert main(["map", str(catalog), "--out", str(out), *QUICK, "-q", "--seed", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("a.fits", "a-map"), ("x/shear_z0.5.fits.gz", "shear_z0.5-map"), (".g.fits", ".g-map")],
+)
+def test_default_folder(name, folder):
+    from jaxmap.commands import default_out
+
+    assert default_out(name) == folder
+
+
+def test_odd_names_cost_nothing(tmp_path, capsys):
+    path = tmp_path / "größe $x_$.fits"
+    make_table().write(path)
+    out = tmp_path / "κ map"
+    assert main(["map", str(path), "--out", str(out), *QUICK]) == 0
+    assert (out / "mass_map.png").exists()
+    again = ["map", "--config", str(out / "config.toml"), "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert "no picture" not in capsys.readouterr().err
+
+
+def test_a_failing_picture_does_not_cost_the_map(catalog, tmp_path, capsys, monkeypatch):
+    from jaxmap import plot
+
+    def broken(*arguments):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(plot, "plot_mass_map", broken)
+    assert main(["map", str(catalog), "--out", str(tmp_path / "out"), *QUICK]) == 0
+    assert "no picture: no ink" in capsys.readouterr().err
+    assert (tmp_path / "out" / "mass_map.fits").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_runs_leave_nothing(catalog, tmp_path, number):
+    command = [sys.executable, "-m", "jaxmap", "map", str(catalog), "--pixel-arcmin", "0.2"]
+    command += ["--num-samples", "100000", "--out", str(tmp_path / "deep" / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=0)
+    assert process.stderr is not None
+    while "posterior samples" not in process.stderr.read(20):
+        pass
+    time.sleep(1.5)
+    process.send_signal(number)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "interrupted; nothing was written" in rest and "Traceback" not in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["galaxies.fits"]
+
+
+def test_a_reader_that_leaves_is_no_failure(catalog, tmp_path):
+    command = f"{sys.executable} -m jaxmap info | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_meaningless_results_are_failures(catalog, tmp_path, capsys):
+    """Noise beyond single precision is refused, in the precision that cannot hold it."""
+    arguments = ["map", str(catalog), *QUICK, "--shape-noise", "1e-200"]
+    refused(tmp_path, capsys, arguments, "beyond the range of the precision")
+
+
+def test_radians_are_noticed(tmp_path, capsys):
+    table = make_table()
+    for name in ("ra", "dec"):
+        table[name] = np.radians(table[name])
+    table.write(tmp_path / "radians.fits")
+    main(["map", str(tmp_path / "radians.fits"), "--out", str(tmp_path / "out"), "--method", "ks"])
+    assert "in degrees?" in capsys.readouterr().err
 
 
 def test_failing_work_exits_1_and_leaves_nothing(catalog, tmp_path, capsys, monkeypatch):
@@ -215,8 +312,10 @@ def test_failing_work_exits_1_and_leaves_nothing(catalog, tmp_path, capsys, monk
         ("num_sample = 3", "did you mean 'num_samples'"),
         ("colour = 3", "'colour' is no setting of `jaxmap map`"),
         ("num_samples = ", "cannot read the configuration"),
-        ("quiet = 3", "unrecognized|ignored explicit argument"),
-        ("seed = true", "expected a value"),
+        ("quiet = 3", "quiet is 3; expected true or false"),
+        ("seed = true", "seed is True; expected a value"),
+        ("help = true", "'help' is no setting"),
+        ("[size]\nnx = 3", "expected pixels N or NXxNY"),
     ],
 )
 def test_bad_configurations(catalog, tmp_path, capsys, text, message):
@@ -231,6 +330,27 @@ def test_bad_configurations(catalog, tmp_path, capsys, text, message):
     assert code == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def test_configurations_say_what_flags_say(catalog, tmp_path):
+    config = tmp_path / "run.toml"
+    text = f"""\ufeffcatalog = "{tmp_path / "other.fits"}"
+size = [20, 24]
+num-samples = 2
+pixel_arcmin = 1.5
+quiet = true
+[columns]
+e1 = "e2"
+e2 = "e1"
+"""
+    config.write_text(text, encoding="utf-8")
+    out = tmp_path / "out"
+    # Flags and the input on the command line win, wherever they stand.
+    assert main(["map", "--out", str(out), str(catalog), "--config", str(config)]) == 0
+    origin = read_provenance(out / "mass_map.fits")
+    assert origin["input"]["path"] == str(catalog)
+    assert origin["settings"]["columns"] == "e1=e2,e2=e1"
+    assert read_mass_map(out / "mass_map.fits").grid.shape == (24, 20)
 
 
 def test_flipped_signs_are_noticed(shared, tmp_path, capsys):
@@ -274,10 +394,21 @@ def test_help_is_fast_and_complete():
 
 
 def test_usage_errors_exit_2(capsys):
-    for arguments in (["paint"], ["map", "a.fits", "--method", "magic"], ["demo", "--seed", "-3"]):
+    for arguments in (
+        ["paint"],
+        ["map", "a.fits", "--method", "magic"],
+        ["demo", "--seed", "-3"],
+        ["demo", "--seed", str(2**70)],
+        ["map", "a.fits", "--size", "ax3"],
+        ["map", "a.fits", "--centre", "10"],
+        ["map", "a.fits", "--centre", "-10,2"],
+        ["map", "a.fits", "--columns", "ra"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("jaxmap: error: ") and said.count("\n") == 1
     assert main([]) == 2
     assert main(["map"]) == 2
     capsys.readouterr()

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmap.catalog import bin_shear, shear_map
+from jaxmap.binning import bin_shear
+from jaxmap.catalog import shear_map
 from jaxmap.diagnostics import check_e2_sign, chi2_per_pixel, std_over_error
 from jaxmap.grid import Grid
 from jaxmap.operators import shear_from_convergence
@@ -52,9 +53,10 @@ def two_patches(shape):
 
 @pytest.mark.parametrize("footprint", [full, strip, two_patches])
 def test_pure_noise_raises_no_alarm(survey, footprint):
-    """Over 200 noise maps: mean 0 within 4 standard errors, spread 1 to 25 %, hardly an alarm.
+    """Over 200 noise maps: mean 0 within 4 standard errors, hardly an alarm, spread about 1.
 
-    The spread is not exactly 1 on a mask, where the effective number of modes is approximate.
+    On a mask the effective number of modes is approximate and the spread rather below 1; without
+    the correction for it the spread is above 2 on these two masks.
     """
     observed = footprint(survey.grid.shape)
     data = replace(survey, weight=400.0 * jnp.broadcast_to(observed, survey.weight.shape))
@@ -65,7 +67,7 @@ def test_pure_noise_raises_no_alarm(survey, footprint):
         excess.append(check.as_given)
         alarms += check.looks_flipped
     assert abs(np.mean(excess)) < 4 * np.std(excess) / np.sqrt(200)
-    assert 0.75 < np.std(excess) < 1.25
+    assert 0.65 < np.std(excess) < 1.2
     assert alarms <= 1
 
 

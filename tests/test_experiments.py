@@ -65,3 +65,7 @@ def test_edges(shared, tmp_path):
         without = by_margin["0"]["edge_over_interior_rms"]
         assert at["value"] < 1.1
         assert without["value"] - at["value"] > 2 * without["standard_error"]
+        largest = by_margin[default]["largest_modes_std_over_error"]
+        assert abs(largest["value"] - 1) < 4 * largest["standard_error"]
+        without = by_margin["0"]["largest_modes_std_over_error"]
+        assert abs(without["value"] - 1) > 4 * without["standard_error"]

@@ -10,11 +10,11 @@ import jaxmap
 PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
-    ["jaxmap", "files", "two_columns", "texttables", "surveys"],
+    ["jaxmap", "files", "config", "two_columns", "texttables", "surveys"],
     ["grid", "solvers", "tableformats", "calibration"],
     ["operators", "spectra"],
     ["redshifts", "catalog", "massmap", "metrics"],
-    ["matter_power", "likelihood", "prior"],
+    ["matter_power", "likelihood", "prior", "binning"],
     ["cosmology", "gaussian_posterior", "wiener_solvers", "diagnostics", "simulation"],
     ["tablefiles", "roles", "estimators", "footprint"],
     ["readers", "mapfiles", "plot", "methods", "benchmark", "demo"],

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmap.catalog import bin_shear
+from jaxmap.binning import bin_shear
 from jaxmap.grid import Grid
 from jaxmap.operators import reduced_shear
 from jaxmap.simulation.fields import gaussian_field, lognormal_field

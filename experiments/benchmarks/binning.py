@@ -4,7 +4,7 @@ Run from the repository root: ``python experiments/benchmarks/binning.py`` (seco
 most 3 times ``numpy.bincount`` on indices of pixels known in advance.
 
 Both sum w e1, w e2, w, w^2 and 1 in every pixel. Ours starts from positions, and also makes the
-columns, drops galaxies off the grid and divides by the sums (`jaxmap.catalog.weighted_mean_shear`,
+columns, drops galaxies off the grid and divides by the sums (`jaxmap.binning.weighted_mean_shear`,
 float32); NumPy's histograms start from the finished columns (float64, which bincount works in).
 """
 
@@ -25,7 +25,7 @@ from common import (
     write_json,
 )
 
-from jaxmap.catalog import weighted_mean_shear
+from jaxmap.binning import weighted_mean_shear
 from jaxmap.grid import Grid
 
 TARGET = 3.0

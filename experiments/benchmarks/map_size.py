@@ -4,7 +4,8 @@ Run from the repository root: ``python experiments/benchmarks/map_size.py`` (som
 figure next to the JSON file.
 
 A COSMOS-like survey is scaled to the map. Sizes are those of the FFTs; with the default margin of
-an eighth, an estimator works on a map 1.25 times as wide as its field. Every measurement has a
+a quarter, an estimator works on a map 1.5 times as wide as its field; `Wiener` solves twice (E and
+B mode) and once more for every sample. Every measurement has a
 fresh process, so that its peak of resident memory is its own; the arguments, results and temporary
 arrays of the compiled program are given besides, because Python, JAX and the compiler weigh a few
 hundred megabytes whatever the map.

@@ -16,6 +16,9 @@ import jax.numpy as jnp
 from jaxmap.catalog import ShearMap
 from jaxmap.massmap import MassMap
 
+LARGEST_MARGIN = 8192
+"""Pixels; more is surely a slip."""
+
 
 class Estimator(Protocol):
     """Turns observed shear into a mass map; estimators that draw nothing ignore the key."""
@@ -55,11 +58,13 @@ def pad_shear(shear: ShearMap, margin: int | None) -> tuple[ShearMap, int]:
         The larger map and the margin taken.
 
     Raises:
-        ValueError: for a negative margin.
+        ValueError: for a margin that is negative or absurd.
     """
     taken = default_margin(shear.grid.shape) if margin is None else margin
-    if taken < 0:
-        raise ValueError(f"margin is {taken} pixels; expected 0 (periodic field) or more")
+    if not 0 <= taken <= LARGEST_MARGIN:
+        raise ValueError(
+            f"margin is {taken} pixels; expected 0 (periodic field) to {LARGEST_MARGIN}"
+        )
     around = ((taken, taken), (taken, taken))
     larger = replace(
         shear,

@@ -37,7 +37,7 @@ class KaiserSquires:
     margin: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.smoothing_arcmin >= 0:
+        if not 0 <= self.smoothing_arcmin < float("inf"):
             raise ValueError(
                 f"smoothing is {self.smoothing_arcmin} arcmin; expected 0 (none) or more"
             )

@@ -51,6 +51,7 @@ class Wiener:
 
     Raises:
         ValueError: for a negative number of samples or a chunk below 1.
+        FloatingPointError: if the solution is not finite.
     """
 
     spectrum: PowerSpectrum
@@ -131,8 +132,13 @@ def _draw(
 
 
 def _warn_unless_converged(infos: list[SolverInfo], limit: float = 1e-3) -> None:
-    worst = max(float(jnp.max(info.residual)) for info in infos)
-    if not worst <= limit:
+    worst = float(np.max([np.max(info.residual) for info in infos]))
+    if not np.isfinite(worst):
+        raise FloatingPointError(
+            "the Wiener solution is not finite: weights or prior are beyond the range of the "
+            "precision; use float64 (--x64), or check the units of the noise"
+        )
+    if worst > limit:
         log.warning(
             "the Wiener solution stopped at a relative residual of %.1e after %d steps; weights or "
             "prior of extreme range? float64 (--x64) may help",

@@ -1,0 +1,67 @@
+"""Configuration files: TOML that says what flags say."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+
+def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Put the settings of ``--config FILE.toml`` before the flags, which therefore win.
+
+    Keys are the flags' names without dashes (``num_samples`` or ``num-samples``), and ``catalog``
+    or ``case`` for the input file; values as on the command line, where a list stands for values
+    joined by commas and a table for ``key=value`` pairs.
+
+    Raises:
+        ValueError: for an unreadable file or a key that is no flag of the command.
+    """
+    finder = type(parser)(prog=parser.prog, add_help=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(arguments)[0].config
+    if path is None:
+        return arguments
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        settings = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"cannot read the configuration {path}: {error}") from error
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    command = next((word for word in arguments if word in commands), None)
+    if command is None:
+        raise ValueError(f"--config needs a command; expected one of {', '.join(commands)}")
+    actions = {action.dest: action for action in commands[command]._actions}
+    flags: list[str] = []
+    for key, value in settings.items():
+        name = key.replace("-", "_")
+        action = actions.get(name)
+        if action is None or name in ("help", "config"):
+            close = difflib.get_close_matches(name, actions, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{path}: {key!r} is no setting of `jaxmap {command}`{hint}")
+        if action.option_strings:
+            flags += _as_flag(action, value, f"{path}: {key}")
+        else:
+            commands[command].set_defaults(**{name: str(value)})
+    position = arguments.index(command) + 1
+    return [*arguments[:position], *flags, *arguments[position:]]
+
+
+def _as_flag(action: argparse.Action, value: Any, where: str) -> list[str]:
+    """A setting as it would stand on the command line."""
+    switch = action.nargs == 0
+    if isinstance(value, bool) != switch:
+        expected = "true or false" if switch else "a value, not true or false"
+        raise ValueError(f"{where} is {value!r}; expected {expected}")
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return [action.option_strings[0 if value else 1]]
+    if switch:
+        return [action.option_strings[-1]] if value else []
+    if isinstance(value, dict):
+        value = [f"{name}={item}" for name, item in value.items()]
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    # The = keeps values that begin with a minus sign from being read as flags.
+    return [f"{action.option_strings[-1]}={text}"]
