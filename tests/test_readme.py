@@ -40,6 +40,37 @@ def test_benchmark_table():
             assert f"{rmse * 100:.3f}e-2, {r:.3f}" in row
 
 
+def test_scatter_between_noise_draws():
+    draws = json.loads((ROOT / "experiments/results/table1.json").read_text())["noise_draws"]
+    wiener, paired = draws["wiener"], draws["wiener_minus_ks"]
+    root = paired["num_draws"] ** 0.5
+    assert (
+        f"Over {wiener['num_draws']} other draws the Wiener filter scatters by "
+        f"{wiener['rmse_C_std'] * 100:.3f}e-2 in RMSE and {wiener['r_C_std']:.3f} in r"
+    ) in README
+    assert (
+        f"{-paired['rmse_C_mean'] * 100:.3f}e-2 ± {paired['rmse_C_std'] / root * 100:.3f}e-2 and "
+        f"{paired['r_C_mean']:.3f} ± {paired['r_C_std'] / root:.3f}"
+    ) in README
+
+
+def test_calibration_and_edges():
+    folder = ROOT / "experiments/results"
+    calibration = json.loads((folder / "gaussian_calibration.json").read_text())
+    for name in ("std_observed_ratio", "std_masked_ratio"):
+        assert abs(calibration[name]["value"] - 1) < 0.001
+    power = calibration["band_power_ratio"]
+    assert max(power["standard_error"]) < 0.012
+    for value, error in zip(power["value"], power["standard_error"], strict=True):
+        assert abs(value - 1) < 3 * error
+    edges = json.loads((folder / "edges.json").read_text())
+    for by_margin in edges["by_margin"].values():
+        at = by_margin[str(edges["default_margin"])]
+        assert at["edge_over_interior_rms"]["value"] < 1.04
+        largest = at["largest_modes_std_over_error"]
+        assert abs(largest["value"] - 1) < 2 * largest["standard_error"]
+
+
 def test_every_file_named_exists():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
