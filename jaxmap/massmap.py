@@ -21,7 +21,7 @@ class MassMap:
         grid: pixel grid.
         mask: True where the shear was observed.
         std: standard deviation of the error per pixel, or None.
-        b_mode: B-mode map of the data, a null test for lensing, or None.
+        b_mode: B-mode map of the data, noise and leakage at masks, or None.
         samples: posterior samples, shape ``(n, ny, nx)``, or None; may stay on the host.
         counts: galaxies per pixel, or None.
     """

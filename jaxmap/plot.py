@@ -49,7 +49,7 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
         snr = np.asarray(mass_map.signal_to_noise)
         panels.append(("signal to noise", snr, {"cmap": "RdBu_r", "vmin": -5, "vmax": 5}))
     if mass_map.b_mode is not None:
-        panels.append(("B mode (null test)", np.asarray(mass_map.b_mode), colours))
+        panels.append(("B mode (noise, leakage at masks)", np.asarray(mass_map.b_mode), colours))
     columns = 3 if len(panels) > 4 else min(len(panels), 2)
     rows = -(-len(panels) // columns)
     ny, nx = mass_map.grid.shape

@@ -8,7 +8,10 @@ is masked, calibration (`jaxmap.calibration`), checks (`jaxmap.catalog.shear_cat
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from jaxmap.calibration import calibrate, complex_shapes
 from jaxmap.catalog import ShearCatalog, shear_catalog
-from jaxmap.roles import find_columns, has_positions, require_calibration
+from jaxmap.roles import columns_option, find_columns, has_positions, require_calibration
 from jaxmap.surveys import REQUIRED, RESPONSES, SURVEYS, Survey, recognise_survey
 from jaxmap.tablefiles import open_columns
 
@@ -42,8 +45,9 @@ def read_shear(
     """Read galaxy shapes from a file or a table in memory.
 
     Args:
-        source: path of a FITS, CSV, ECSV, ASCII (with a header line), HDF5 or Parquet file, or an
-            astropy ``Table``, pandas ``DataFrame``, structured array or dict of arrays.
+        source: path of a FITS, CSV, ECSV, ASCII (with a header line), HDF5 or Parquet file (FITS
+            and text also as .gz), or an astropy ``Table``, pandas ``DataFrame``, structured array
+            or dict of arrays.
         survey: a preset of `jaxmap.surveys`; recognised by the column names by default.
         columns: names of columns by role, ``{"ra": "ALPHA", "e1": "shear_x"}`` (roles:
             `jaxmap.surveys.ROLES`); they go before the survey's. None leaves a role out.
@@ -54,8 +58,8 @@ def read_shear(
         m, c1, c2: multiplicative and additive bias, one number or one per galaxy, in the frame of
             the file; instead of the file's columns.
         response: mean response, or for distortions the responsivity; instead of the file's.
-        hdu: number or name of the FITS table, if there are several.
-        group: HDF5 group, as in ``"shear/bin_0"``, if there are several.
+        hdu: number or name of the FITS table, if there are several; only for FITS.
+        group: HDF5 group, as in ``"shear/bin_0"``, if there are several; only for HDF5.
         drop_invalid: leave out galaxies with a value that is NaN, infinite or masked.
 
     Raises:
@@ -78,6 +82,9 @@ def read_shear(
     is_distortion = taken.distortion if distortion is None else distortion
     numbers = {"m": m, "c1": c1, "c2": c2, "response": response}
     given = {r: np.asarray(value, float) for r, value in numbers.items() if value is not None}
+    for role, value in given.items():
+        if value.ndim == 0 and not np.isfinite(value):
+            raise ValueError(f"{role} is {value}; expected a finite number")
     not_needed = set(given) | (set(RESPONSES) if response is not None else set())
     found = find_columns(table, taken, columns, not_needed)
     log.info(
@@ -127,12 +134,11 @@ def to_numbers(column: Any, name: str, role: str, label: str) -> np.ndarray:
         raise ValueError(
             f"{label}: column {name!r} has shape {values.shape}; expected one number per galaxy"
         )
-    if values.dtype.kind not in "iufb" and values.size:
-        example = next((v for v in values.tolist() if not isinstance(v, (int, float))), values[0])
+    if values.size and (row := _row_of_no_number(values)) is not None:
         raise ValueError(
-            f"{label}: column {name!r} ({role}) is not numeric, it holds {example!r}; expected "
-            "numbers (convert the column, or name another, "
-            f"columns={{{role!r}: 'name'}})"
+            f"{label}: column {name!r} ({role}) is not numeric, row {row} holds "
+            f"{values[row : row + 1].tolist()[0]!r}; expected numbers (convert the column, or name "
+            f"another, {columns_option(role)})"
         )
     numbers = values.astype(np.float64)
     numbers[np.broadcast_to(mask, numbers.shape)] = np.nan
@@ -142,16 +148,35 @@ def to_numbers(column: Any, name: str, role: str, label: str) -> np.ndarray:
     return numbers
 
 
+def _row_of_no_number(values: np.ndarray) -> int | None:
+    """First row that is not a number, or if all rows spell numbers, the first that is a string."""
+    if values.dtype.kind in "iufb":
+        return None
+    # Objects may be numbers of any class, and None where one is missing; other types are none.
+    fine = (Real, Decimal, np.bool_, type(None)) if values.dtype.kind == "O" else ()
+    rows = [row for row, value in enumerate(values) if not isinstance(value, fine)]
+    return next((row for row in rows if not _spells_number(values[row])), next(iter(rows), None))
+
+
+def _spells_number(value: Any) -> bool:
+    try:
+        return isinstance(value, (str, bytes)) and float(value) is not None
+    except ValueError:
+        return False
+
+
 def _degrees_per(unit: Any, name: str, label: str) -> float:
     from astropy import units
 
     parsed = units.Unit(unit, parse_strict="silent")
-    if parsed == units.dimensionless_unscaled or str(parsed).lower() in ("degrees", "degs"):
+    loosely = re.fullmatch(r"[\s\[(]*deg(ree)?s?[\])]*(\s[^/*^]*)?", str(parsed), re.IGNORECASE)
+    if parsed == units.dimensionless_unscaled or loosely:  # as in "DEG", "[deg]", "deg (J2000)"
         return 1.0
     if isinstance(parsed, units.UnrecognizedUnit) or not parsed.is_equivalent(units.deg):
         raise ValueError(
             f"{label}: column {name!r} has the unit {str(unit)!r}; expected an angle (deg, rad, "
-            "hourangle) or none for degrees"
+            "hourangle) or none for degrees; correct it in the file, or pass the columns as a "
+            "dict of arrays"
         )
     return float(parsed.to(units.deg))
 
@@ -170,10 +195,11 @@ def _valid_rows(
             )
         bad = ~np.isfinite(vector)
         checked_later = role in (*REQUIRED, "weight", "z")
-        if bad.any() and not checked_later and not (drop_invalid and vector.ndim):
+        if bad.any() and not checked_later and not drop_invalid:
             raise ValueError(
                 f"{label}: {name!r} ({role}) holds {bad.sum()} values that are not finite (first "
-                f"in row {np.argmax(bad)}); remove them, or read with drop_invalid=True"
+                f"in row {np.argmax(bad)}); remove them, or read with drop_invalid=True "
+                "(--drop-invalid)"
             )
         keep &= ~bad
     if not drop_invalid or keep.all():

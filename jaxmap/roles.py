@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from jaxmap.surveys import GENERIC, REQUIRED, RESPONSES, ROLES, SHEARED, Survey
@@ -36,11 +37,11 @@ def find_columns(
         matches: list[str] = []
         for name in names:
             if not (matches and survey.ranked):
-                matches = matches + _same_name(name, table.names)
+                matches += [n for n in _same_name(name, table.names) if n not in matches]
         if len(matches) > 1:
             raise ValueError(
                 f"{table.label}: the columns {', '.join(matches)} could all be {role!r}; name the "
-                f"right one, as in columns={{{role!r}: {matches[0]!r}}}"
+                f"right one, as in {columns_option(role, matches[0])}"
             )
         if matches:
             found[role] = matches[0]
@@ -48,7 +49,7 @@ def find_columns(
             raise ValueError(
                 f"{table.label}: no column for {role!r} (looked for {', '.join(names) or 'none'}; "
                 f"survey {survey.name}); the columns are {listed(table.names)}; name yours, as in "
-                f"columns={{{role!r}: 'name'}}"
+                f"{columns_option(role)}"
             )
     _check_pair(table.label, survey, given, found)
     _tell_unused(table, survey, given, found, not_needed)
@@ -85,12 +86,12 @@ def require_calibration(
         missing = [name for role in RESPONSES for name in survey.columns.get(role, ())]
         raise ValueError(
             f"{table.label}: {found['e1']!r} (survey {survey.name}) needs a response, and there "
-            f"are no columns {listed(missing)}; give its mean, response=..."
+            f"are no columns {listed(missing)}; give its mean, response=... (--response)"
         )
     if survey.needs_m and "m" not in has:
         raise ValueError(
             f"{table.label}: shapes of survey {survey.name} need a multiplicative bias, and there "
-            f"is no column {survey.columns['m'][0]}; give m=... (m=0 to do without)"
+            f"is no column {survey.columns['m'][0]}; give m=... (--m; 0 to do without)"
         )
 
 
@@ -103,8 +104,21 @@ def _aliases(
     return () if role in not_needed else survey.columns.get(role, ())
 
 
+def columns_option(role: str, name: str = "name") -> str:
+    """How to name a column for a role, in Python and on the command line."""
+    return f"columns={{{role!r}: {name!r}}} (--columns {role}={name})"
+
+
 def _same_name(wanted: str, names: Sequence[str]) -> list[str]:
-    return [n for n in names if n == wanted] or [n for n in names if n.lower() == wanted.lower()]
+    for alike in (str, str.lower, _without_unit):
+        if same := [name for name in names if alike(name) == alike(wanted)]:
+            return same
+    return []
+
+
+def _without_unit(name: str) -> str:
+    """Lower-case name without degrees at its end: "ra" for "RA_DEG", "ra (deg)" or "ra[deg]"."""
+    return re.sub(r"([\s_]+|\s*[(\[])deg(ree)?s?[)\]]?$", "", name.lower())
 
 
 def _check_pair(
@@ -112,11 +126,13 @@ def _check_pair(
 ) -> None:
     if "e1" in given or "e2" in given:
         return
-    ranks = [[a.lower() for a in survey.columns[r]].index(found[r].lower()) for r in ("e1", "e2")]
+    ranks = [
+        [a.lower() for a in survey.columns[r]].index(_without_unit(found[r])) for r in ("e1", "e2")
+    ]
     if ranks[0] != ranks[1]:
         raise ValueError(
             f"{label}: {found['e1']!r} and {found['e2']!r} are not a pair of components; name "
-            "both, columns={'e1': ..., 'e2': ...}"
+            "both, columns={'e1': ..., 'e2': ...} (--columns e1=...,e2=...)"
         )
 
 
@@ -133,7 +149,7 @@ def _tell_unused(
     if survey is GENERIC and left:
         log.warning(
             "%s: columns %s look like a calibration and are not applied; name those to apply, as "
-            "in columns={'m': 'm'}, or give the survey",
+            "in columns={'m': 'm'} (--columns m=m), or give the survey (--survey)",
             table.label,
             ", ".join(left),
         )

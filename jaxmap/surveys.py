@@ -87,8 +87,8 @@ DES_Y3 = Survey(
     signatures=({"e_1", "e_2", "r11", "r22"},),
     responsive=("e_1",),
     group="catalog/unsheared",
-    note="no rows are cut (see index/select); give m= of the tomographic bin, and the selection "
-    "response if it is known",
+    note="no rows are cut (see index/select); give m= (--m) of the tomographic bin, and the "
+    "selection response if it is known",
 )
 KIDS = Survey(
     name="kids",
@@ -101,7 +101,7 @@ KIDS = Survey(
         {"raj2000", "decj2000", "e1", "e2", "weight", "z_b"},
         {"raj2000", "decj2000", "e1", "e2", "weight", "tomobin"},
     ),
-    note="give m= (and c1=, c2=) of the tomographic bin",
+    note="give m= (and c1=, c2=; --m, --c1, --c2) of the tomographic bin",
 )
 HSC_Y1 = Survey(
     name="hsc_y1",

@@ -17,19 +17,18 @@ from jaxmap.tableformats import (
     reading,
     text_columns,
 )
+from jaxmap.texttables import opened, require_file
 
 FORMATS = {
     "FITS": (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.xz"),
-    "text": (".csv", ".txt", ".dat", ".asc"),
+    "text": (".csv", ".tsv", ".txt", ".dat", ".asc", ".csv.gz", ".tsv.gz", ".txt.gz"),
     "ECSV": (".ecsv",),
     "HDF5": (".h5", ".hdf5"),
     "Parquet": (".parquet", ".parq", ".pq"),
 }
-# How a file of each kind begins; compressed files may hold FITS.
+# How a file of each kind begins, after decompression.
 _MAGIC = {
     b"SIMPLE  =": "FITS",
-    b"\x1f\x8b": "FITS",
-    b"\xfd7zXZ": "FITS",
     b"\x89HDF\r\n": "HDF5",
     b"PAR1": "Parquet",
     b"# %ECSV": "ECSV",
@@ -52,13 +51,20 @@ def open_columns(
         preferred_groups: HDF5 groups to take if several are.
 
     Raises:
-        ValueError: if the source cannot be read or does not say which table is meant.
+        ValueError: if the source cannot be read, does not say which table is meant, or is of a
+            kind that has no ``hdu`` or ``group``.
         FileNotFoundError: if there is no such file.
     """
-    if not isinstance(source, (str, os.PathLike)):
+    path = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
+    kind = _kind(path) if path else "a table in memory"
+    for option, value, applies in (("hdu", hdu, "FITS"), ("group", group, "HDF5")):
+        if value is not None and kind != applies:
+            raise ValueError(
+                f"{option}={value!r} (--{option}) applies to {applies} files only, and "
+                f"{path or 'the source'} is {kind}; leave it out"
+            )
+    if path is None:
         return in_memory(source)
-    path = Path(source).expanduser()
-    kind = _kind(path)
     if kind == "FITS":
         return fits_columns(path, hdu, has_positions)
     if kind == "HDF5":
@@ -69,15 +75,12 @@ def open_columns(
 
 
 def _kind(path: Path) -> str:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}; check the name")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected one file")
+    require_file(path)
     endings = {ending: kind for kind, all_of in FORMATS.items() for ending in all_of}
     named = [kind for ending, kind in endings.items() if path.name.lower().endswith(ending)]
     if not named:
         raise ValueError(f"{path}: unknown kind of file; expected a name in {', '.join(endings)}")
-    with reading(path), open(path, "rb") as file:
+    with reading(path), opened(path) as file:
         head = file.read(512)
     if not head:
         raise ValueError(f"{path} is empty; write or fetch it again")

@@ -6,9 +6,7 @@ as the file has them (see `jaxmap.readers.to_numbers`).
 
 from __future__ import annotations
 
-import gzip
 import io
-import lzma
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxmap.texttables import text_layout
+from jaxmap.texttables import opened, read_text, text_layout
 
 HasPositions = Callable[[Sequence[str]], bool]
 """Whether a table with these column names can be a catalogue; tells several tables apart."""
@@ -31,6 +29,19 @@ class Columns:
     label: str
     names: tuple[str, ...]
     load: Callable[[Sequence[str]], Mapping[str, Any]]
+
+    def __post_init__(self) -> None:
+        refuse_repeated(self.names, self.label)
+
+
+def refuse_repeated(names: Sequence[str], label: str) -> None:
+    """Refuse columns that have the same name, of which libraries would take any."""
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        raise ValueError(
+            f"{label}: more than one column is called {listed([repr(n) for n in repeated])}; "
+            "rename them"
+        )
 
 
 def in_memory(source: Any, label: str = "the table") -> Columns:
@@ -73,7 +84,7 @@ def fits_columns(path: Path, hdu: int | str | None, has_positions: HasPositions)
     if len(keys) != 1:
         choice = ", ".join(f"{i} {name}".strip() for i, name, _ in headers) or "none"
         wrong = "several tables could be meant" if hdu is None else f"no table with hdu={hdu!r}"
-        raise ValueError(f"{path}: {wrong}; its tables are {choice}; choose one by hdu=...")
+        raise ValueError(f"{path}: {wrong}; its tables are {choice}; choose one by hdu=... (--hdu)")
     (key,) = keys
 
     def load(names: Sequence[str]) -> dict[str, Any]:
@@ -90,13 +101,9 @@ def fits_columns(path: Path, hdu: int | str | None, has_positions: HasPositions)
 
 
 def _decompressed(path: Path) -> bytes | None:
-    """Content of a .gz or .xz file; astropy would take one that is cut short for a shorter one."""
-    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-    opener = openers.get(path.suffix.lower())
-    if opener is None:
-        return None
-    with opener(path) as file:
-        return file.read()
+    """Content of a compressed file; astropy would take one that is cut short for a shorter one."""
+    with opened(path) as file:
+        return None if isinstance(file, io.BufferedReader) else file.read()
 
 
 def _bytes_of(path: Path, content: bytes | None) -> BinaryIO:
@@ -130,7 +137,9 @@ def hdf5_columns(
     if len(keys) != 1:
         choice = ", ".join(key for key, names in tables.items() if has_positions(names))
         wrong = "several groups hold ra and dec" if group is None else f"no group {group!r}"
-        raise ValueError(f"{path}: {wrong}; the choice is {choice or 'none'}; give group=...")
+        raise ValueError(
+            f"{path}: {wrong}; the choice is {choice or 'none'}; give group=... (--group)"
+        )
     (key,) = keys
 
     def load(names: Sequence[str]) -> Mapping[str, Any]:
@@ -142,11 +151,16 @@ def hdf5_columns(
                 return Table.read(file, path=key)
             if isinstance(node, h5py.Dataset):
                 return {name: node.fields(name)[:] for name in names}
-            units = {n: node[n].attrs.get("unit", node[n].attrs.get("units")) for n in names}
-            text = {n: u.decode() if isinstance(u, bytes) else u for n, u in units.items()}
-            return {n: Column(node[n][()], unit=text[n] or None) for n in names}
+            return {n: Column(node[n][()], unit=_unit(node[n].attrs)) for n in names}
 
     return Columns(f"{path}[{key}]", tables[key], load)
+
+
+def _unit(attributes: Mapping[str, Any]) -> str | None:
+    """Unit in the attributes of a dataset: a string, bytes, or an array of one of these."""
+    value = np.ravel(attributes.get("unit", attributes.get("units", "")))
+    text = value[0] if value.size else ""
+    return (text.decode("latin-1") if isinstance(text, bytes) else str(text)) or None
 
 
 def parquet_columns(path: Path) -> Columns:
@@ -176,9 +190,13 @@ def text_columns(path: Path, kind: str) -> Columns:
     """Columns of CSV, ECSV or text; these are loaded at once."""
     from astropy.table import Table
 
-    layout = {"format": "ascii.ecsv"} if kind == "ECSV" else text_layout(path)
     with reading(path):
-        return in_memory(Table.read(path, **layout), str(path))
+        text = read_text(path)
+    layout = {"format": "ascii.ecsv"} if kind == "ECSV" else text_layout(text, path)
+    refuse_repeated(layout.get("names", ()), str(path))
+    with reading(path):
+        table = Table.read(text.split("\n"), **layout)
+    return in_memory(table, str(path))
 
 
 @contextmanager
@@ -186,8 +204,8 @@ def reading(path: Path) -> Iterator[None]:
     """Turn whatever a library raises for a bad file into one sentence."""
     try:
         with warnings.catch_warnings():
-            # astropy only warns of FITS files that are cut short, and returns part of the rows.
-            warnings.filterwarnings("error", message=".*truncated")
+            # astropy only warns of FITS files that are cut short, and returns part of them.
+            warnings.filterwarnings("error", message=".*truncated|Error validating header")
             yield
     except (MemoryError, ImportError):
         raise

@@ -1,61 +1,121 @@
-"""Where a text file has its column names: the layouts that surveys and their users write."""
+"""Input files: which can be opened at all, and where text has its column names."""
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import logging
-import os
+import lzma
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
+MISSING = ("", "NA", "N/A", "NULL", "null", "None", "--")
+"""What text files have in place of a number that is not known; "nan" is a number."""
 
-def text_layout(path: Path) -> dict[str, Any]:
-    """Options with which astropy's ``Table.read`` reads CSV or columns separated by spaces.
 
-    The names are the first line (CSV, if it has commas) or stand in the comments before it.
+def require_file(path: Path) -> None:
+    """Refuse what is no file, or may not be read, before a library stumbles over it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is a folder, a pipe or a device, or the system refuses it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ValueError(f"{path} is a folder; expected one file")
+        if not stat.S_ISREG(mode):  # a pipe would block, and could be read only once
+            raise ValueError(f"{path} is a pipe or a device; expected a file: write it to one")
+        open(path, "rb").close()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {path}; check the name") from error
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+    """The content of a file, which may be compressed by gzip or xz, whatever its name."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.open(path)
+    return lzma.open(path) if head.startswith(b"\xfd7zXZ") else open(path, "rb")
+
+
+def read_text(path: Path) -> str:
+    """Text in UTF-8, or else in Latin-1 (which takes any bytes), with ``\\n`` as line ends."""
+    try:
+        with io.TextIOWrapper(opened(path), "utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        with io.TextIOWrapper(opened(path), "latin-1") as file:
+            return file.read()
+
+
+def text_layout(text: str, path: Path) -> dict[str, Any]:
+    """Options with which astropy's ``Table.read`` reads columns separated by , ; | or spaces.
+
+    The names are the first line or stand in the comments before it. A ``.tsv`` file has tabs,
+    which elsewhere count as spaces.
 
     Raises:
         ValueError: if there are no rows or no names.
     """
-    with open(path, "rb") as raw:
-        encoding = "utf-8-sig" if raw.read(3) == b"\xef\xbb\xbf" else "latin-1"
-        raw.seek(-1, os.SEEK_END)
-        if raw.read(1) not in b"\r\n":
-            log.warning("%s: the last line is not ended; is the file complete?", path)
+    if not text.endswith("\n"):
+        log.warning("%s: the last line is not ended; is the file complete?", path)
     comments: list[str] = []
-    first = ""
-    with open(path, encoding=encoding) as file:
-        for line in filter(None, map(str.strip, file)):
-            if not line.startswith("#"):
-                first = line
-                break
-            comments.append(line.lstrip("#").strip())
-    if not first:
+    rows: list[str] = []
+    for line in io.StringIO(text):
+        if line.lstrip().startswith("#"):
+            comments += [] if rows else [line.strip().lstrip("#").strip()]
+        elif line.strip():
+            rows.append(line.strip(" \n"))
+        if len(rows) == 2:
+            break
+    candidates = "\t,;|" if ".tsv" in path.name.lower() else ",;|"
+    delimiter = next((d for d in candidates if rows and all(d in row for row in rows)), None)
+    words = _split(rows[0], delimiter) if rows else []
+    has_header = not all(_is_number(word) for word in words)
+    if len(rows) <= has_header:
         raise ValueError(f"{path} holds no rows; write or fetch it again")
-    delimiter = "," if "," in first else None
-    words = first.split(delimiter)
-    layout: dict[str, Any] = {"format": "ascii.basic"}
-    if all(_is_number(word) for word in words):
-        names = _names_in_comments(comments, len(words), delimiter)
-        if names is None:
-            raise ValueError(
-                f"{path}: no line with column names before the numbers {first[:60]!r}; put "
-                "one in front, as in: ra dec e1 e2 weight"
-            )
-        layout = {"format": "ascii.no_header", "names": names}
-    reading = {"delimiter": delimiter or r"\s", "comment": r"\s*#", "encoding": encoding}
-    return {**layout, **reading, "guess": False}
+    names = words if has_header else _names_in_comments(comments, len(words), delimiter)
+    if names is None:
+        raise ValueError(
+            f"{path}: no line with column names before the numbers {rows[0][:60]!r}; put "
+            "one in front, as in: ra dec e1 e2 weight"
+        )
+    return {
+        "format": "ascii.tab" if delimiter == "\t" else "ascii.basic",
+        "names": names,
+        "header_start": None,
+        "data_start": int(has_header),
+        "delimiter": delimiter or r"\s",
+        "comment": r"\s*#",
+        "fill_values": [(word, "0") for word in MISSING],  # masked; the 0 only lets them be numbers
+        "guess": False,
+        "fast_reader": False,
+    }
+
+
+def _split(line: str, delimiter: str | None) -> list[str]:
+    if delimiter is None:  # "ra (deg)" is one name
+        line = re.sub(r"\s+(?=[(\[])", "", " ".join(line.split()))
+    words = next(csv.reader([line], delimiter=delimiter or " ", skipinitialspace=True))
+    return [word.strip() for word in words]
 
 
 def _names_in_comments(
     comments: Sequence[str], count: int, delimiter: str | None
 ) -> list[str] | None:
     """Names from comments: one line with all, or a numbered line for each (as SExtractor does)."""
-    lines = [[word.strip() for word in line.split(delimiter)] for line in comments]
-    whole = [words for words in lines if len(words) == count and len(set(words)) == count]
+    lines = [_split(line, delimiter) for line in comments if any(map(str.isalpha, line))]
+    whole = [words for words in lines if len(words) == count]
     if whole and not any(_is_number(word) for word in whole[-1]):
         return whole[-1]
     numbered = [re.match(r"(\d+)\s+([A-Za-z_]\S*)", line) for line in comments]
@@ -67,7 +127,7 @@ def _names_in_comments(
 
 def _is_number(word: str) -> bool:
     try:
-        float(word or "nan")
+        float("nan" if word in MISSING else word)
     except ValueError:
         return False
     return True

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmap.texttables import read_text, require_file
+
 # What numpy and astropy raise for damaged files.
 _READ_ERRORS = (
     OSError, EOFError, IndexError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error
@@ -24,6 +26,8 @@ def read_two_columns(
     path: str | Path, first_names: Collection[str], second_names: Collection[str], what: str
 ) -> _Columns:
     """Read two columns of numbers, chosen by name where both have a known one, else the first two.
+
+    Where only one has a known name, it must be a table of two columns.
 
     Args:
         path: FITS table; ``.npy`` of shape ``(2, n)`` or ``(n, 2)``; ``.npz`` of two vectors;
@@ -41,8 +45,11 @@ def read_two_columns(
     """
     path = Path(path)
     name = path.name.lower()
-    if not path.is_file():
-        raise ValueError(f"the file {str(path)!r} does not exist; expected a table of {what}")
+    try:
+        require_file(path)
+    except FileNotFoundError as error:
+        message = f"the file {str(path)!r} does not exist; expected a table of {what}"
+        raise ValueError(message) from error
 
     def pick(names: list[str]) -> tuple[int, int]:
         return _pick_columns(names, first_names, second_names)
@@ -53,10 +60,13 @@ def read_two_columns(
         elif name.endswith((".fits", ".fit", ".fits.gz")):
             columns = _columns_of_fits(path, pick)
         else:
-            columns = _columns_of_text(path.read_text("utf-8-sig"), pick)
+            columns = _columns_of_text(read_text(path), pick)
         return _two_vectors(*columns)
     except _READ_ERRORS as error:
-        raise ValueError(f"cannot read two columns, {what}, from {str(path)!r}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"cannot read two columns, {what}, from {str(path)!r}: {reason}"
+        ) from error
 
 
 def _pick_columns(
@@ -67,7 +77,18 @@ def _pick_columns(
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
     first = [i for i, name in enumerate(plain) if name in first_names]
     second = [i for i, name in enumerate(plain) if name in second_names]
-    return (first[0], second[0]) if first and second else (0, 1)
+    if not (first and second):
+        if (first or second) and len(names) > 2:
+            known = names[(first or second)[0]]
+            raise ValueError(
+                f"of the columns {names} only {known!r} has a known name; leave two columns, or "
+                f"call them as in {min(first_names)} and {min(second_names)}"
+            )
+        return 0, 1
+    for name in (names[first[0]], names[second[0]]):
+        if names.count(name) > 1:
+            raise ValueError(f"more than one column is called {name!r}; rename them")
+    return first[0], second[0]
 
 
 def _two_vectors(first: np.ndarray, second: np.ndarray) -> _Columns:
@@ -118,7 +139,7 @@ def _names_and_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _split(line: str) -> list[str]:
-    parts = line.split(",") if "," in line else line.split()
+    parts = line.split(next((d for d in ",;|" if d in line), None))
     return [part.strip().strip("\"'") for part in parts]
 
 

@@ -95,8 +95,9 @@ def test_responsivity_of_distortions(table: dict[str, np.ndarray], caplog: Any) 
     [
         ({"response": 0.0}, "mean of response is 0"),
         ({"m": -1.0}, r"mean of 1 \+ m is 0"),
-        ({"m": np.nan}, "'m'.*not finite"),
+        ({"m": np.nan}, "^m is nan; expected a finite number"),
         ({"distortion": True, "response": 1.5}, "responsivity is 1.5"),
+        ({"c1": np.inf, "drop_invalid": True}, "c1 is inf; expected a finite"),
         ({"m": np.zeros(3)}, r"'m' has shape \(3,\)"),
         ({"survey": "hsc"}, "expected a preset"),
     ],

@@ -412,3 +412,9 @@ def test_usage_errors_exit_2(capsys):
     assert main([]) == 2
     assert main(["map"]) == 2
     capsys.readouterr()
+
+
+def test_choices_are_those_of_the_package():
+    from jaxmap import cli, surveys
+
+    assert set(cli.SURVEYS) == {"auto", *surveys.SURVEYS}

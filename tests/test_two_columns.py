@@ -1,6 +1,7 @@
 """Two columns from text, numpy and FITS files: what is taken, and what is refused."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ TEXTS = {
     "third.csv": ("bin,z,pz\n", ",", ["other", "z", "nz"]),
     "unknown.txt": ("a b c\n", "  ", ["z", "nz", "other"]),
     "table.ecsv": ("# %ECSV 1.0\n# ---\n# schema: astropy-2.0\nz nz\n", " ", ["z", "nz"]),
+    "semicolon.csv": ("z;nz\n", ";", ["z", "nz"]),
     "bom.csv": ("\ufeffz,nz\n", ",", ["z", "nz"]),
     "bom.txt": ("\ufeff", " ", ["z", "nz"]),
 }
@@ -76,9 +78,13 @@ def test_fits_files(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.csv", tmp_path):
-        with pytest.raises(ValueError, match="does not exist"):
-            read(path)
+    with pytest.raises(ValueError, match="does not exist"):
+        read(tmp_path / "absent.csv")
+    with pytest.raises(ValueError, match="is a folder; expected one file"):
+        read(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ValueError, match="is a pipe or a device"):
+        read(tmp_path / "pipe.csv")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +96,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         ("cut.csv", b"z,nz\n0.1,1\n0.2,", "line 3 .*cut short"),
         ("cut.txt", b"0.1 1\n0.2", "line 2 .*cut short"),
         ("words.txt", b"0.1 1\n0.2 many\n", "line 2 is '0.2 many'"),
+        ("one_known.csv", b"z_min,z_max,nz\n0,1,2\n", "only 'nz' has a known name"),
+        ("one_known.txt", b"z low high\n0 1 2\n", "only 'z' has a known name.* redshift and density"),
+        ("twice.csv", b"z,nz,z\n0,1,2\n", "more than one column is called 'z'"),
         ("binary.dat", b"\x80\xff\x00\x01", "cannot read"),
         ("text.npy", b"0.1 1\n", "cannot read"),
         ("empty.npy", b"", "cannot read"),
