@@ -159,10 +159,13 @@ def _row_of_no_number(values: np.ndarray) -> int | None:
 
 
 def _spells_number(value: Any) -> bool:
+    if not isinstance(value, (str, bytes)):
+        return False
     try:
-        return isinstance(value, (str, bytes)) and float(value) is not None
+        float(value)
     except ValueError:
         return False
+    return True
 
 
 def _degrees_per(unit: Any, name: str, label: str) -> float:

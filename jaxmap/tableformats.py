@@ -192,8 +192,10 @@ def text_columns(path: Path, kind: str) -> Columns:
 
     with reading(path):
         text = read_text(path)
-    layout = {"format": "ascii.ecsv"} if kind == "ECSV" else text_layout(text, path)
-    refuse_repeated(layout.get("names", ()), str(path))
+    layout = text_layout(text, path)
+    refuse_repeated(layout["names"], str(path))  # astropy would give one of them a new name
+    if kind == "ECSV":
+        layout = {"format": "ascii.ecsv"}
     with reading(path):
         table = Table.read(text.split("\n"), **layout)
     return in_memory(table, str(path))

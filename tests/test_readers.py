@@ -193,6 +193,7 @@ def test_columns_by_name(columns: dict[str, np.ndarray], caplog: Any) -> None:
     assert_same(read_shear(table, columns=roles), columns)
     read = read_shear(table, columns={**roles, "z": None, "weight": None})
     assert read.z is None and (read.weight == 1).all()
+    assert not caplog.records
     read_shear(table | {"m": columns["z"]}, columns=roles)
     assert "columns m look like a calibration" in caplog.text
 
@@ -250,11 +251,7 @@ def without(columns: dict[str, np.ndarray], *names: str) -> dict[str, np.ndarray
         (lambda c: c | {"RA": c["ra"]}, {"columns": {"ra": "Ra"}}, r"ra, RA could all be 'ra'"),
         (lambda c: c | {"w": c["e1"]}, {}, r"weight, w could all be 'weight'"),
         (lambda c: without(c, "e2") | {"g2": c["e2"]}, {}, r"'e1' and 'g2' are not a pair"),
-        (
-            lambda c: c | {"e1": np.full(300, "a")},
-            {},
-            r"'e1' \(e1\) is not numeric, row 0 holds 'a'",
-        ),
+        (lambda c: c | {"e1": np.full(300, "a")}, {}, r"'e1' \(e1\) is not .* row 0 holds 'a'"),
         (lambda c: c | {"e1": c["e1"].astype(str)}, {}, r"'e1' \(e1\) is not numeric"),
         (lambda c: c | {"e1": c["e1"] + 0j}, {}, r"'e1' \(e1\) is not numeric"),
         (lambda c: pd.DataFrame(c).astype({"ra": str}), {}, r"'ra' \(ra\) is not numeric"),

@@ -97,7 +97,11 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         ("cut.txt", b"0.1 1\n0.2", "line 2 .*cut short"),
         ("words.txt", b"0.1 1\n0.2 many\n", "line 2 is '0.2 many'"),
         ("one_known.csv", b"z_min,z_max,nz\n0,1,2\n", "only 'nz' has a known name"),
-        ("one_known.txt", b"z low high\n0 1 2\n", "only 'z' has a known name.* redshift and density"),
+        (
+            "one_known.txt",
+            b"z low high\n0 1 2\n",
+            "only 'z' has a known name.* redshift and density",
+        ),
         ("twice.csv", b"z,nz,z\n0,1,2\n", "more than one column is called 'z'"),
         ("binary.dat", b"\x80\xff\x00\x01", "cannot read"),
         ("text.npy", b"0.1 1\n", "cannot read"),
