@@ -26,7 +26,7 @@ from jaxmap.footprint import grid_of_catalog
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 from jaxmap.plot import plot_mass_map
-from jaxmap.readers import read_shear
+from jaxmap.reading.readers import read_shear
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxmap.matter_power import PLANCK18, Cosmology
     from jaxmap.plot import plot_mass_map
     from jaxmap.prior import GaussianPrior
-    from jaxmap.readers import read_shear
+    from jaxmap.reading.readers import read_shear
     from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
     from jaxmap.spectra import PowerSpectrum, power_spectrum, read_power_spectrum
 
@@ -47,7 +47,7 @@ _HOME = {
     "read_mass_map": "mapfiles",
     "read_power_spectrum": "spectra",
     "read_redshift_distribution": "redshifts",
-    "read_shear": "readers",
+    "read_shear": "reading.readers",
     "shear_catalog": "catalog",
     "shear_map": "catalog",
     "write_mass_map": "mapfiles",

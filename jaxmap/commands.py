@@ -32,11 +32,11 @@ from jaxmap.outputs import (
     write_config,
     write_map_files,
 )
-from jaxmap.readers import read_shear
+from jaxmap.reading.readers import read_shear
+from jaxmap.reading.surveys import SURVEYS
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.spectra import PowerSpectrum, read_power_spectrum
 from jaxmap.summary import describe_input, describe_map, describe_signs
-from jaxmap.surveys import SURVEYS
 
 
 def run_map(options: argparse.Namespace) -> int:

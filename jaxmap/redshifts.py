@@ -113,7 +113,7 @@ def read_redshift_distribution(path: str | Path) -> RedshiftDistribution:
     """Read n(z) from a file of two columns.
 
     Columns called like a redshift (z, z_mid, redshift ...) and a density (nz, n(z), pz, dn/dz ...)
-    are taken; when either name is missing, the first two columns.
+    are taken; in a table of two columns without such names, the first is z.
 
     Args:
         path: FITS, ``.npy``, ``.npz`` or text, as for `jaxmap.two_columns.read_two_columns`.

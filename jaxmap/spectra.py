@@ -77,7 +77,7 @@ def read_power_spectrum(path: str | Path) -> PowerSpectrum:
     """Read C_ell from a file of two columns.
 
     Columns called like a multipole (ell, l, multipole ...) and a power (cl, C_ell, power ...) are
-    taken; when either name is missing, the first two columns. The values are C_ell in steradians,
+    taken; in a table of two columns without such names, the first is ell. The values are C_ell in steradians,
     not l (l + 1) C_ell / 2 pi; nothing in a file could tell.
 
     Args:

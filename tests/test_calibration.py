@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxmap.calibration import calibrate, sheared_response, weighted_mean
-from jaxmap.readers import read_shear
-from jaxmap.surveys import GENERIC
+from jaxmap.reading.calibration import calibrate, sheared_response, weighted_mean
+from jaxmap.reading.readers import read_shear
+from jaxmap.reading.surveys import GENERIC
 
 
 @pytest.fixture(scope="module")

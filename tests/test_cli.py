@@ -415,6 +415,7 @@ def test_usage_errors_exit_2(capsys):
 
 
 def test_choices_are_those_of_the_package():
-    from jaxmap import cli, surveys
+    from jaxmap import cli
+    from jaxmap.reading import surveys
 
     assert set(cli.SURVEYS) == {"auto", *surveys.SURVEYS}

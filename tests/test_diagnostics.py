@@ -83,7 +83,7 @@ def test_an_additive_bias_is_no_signal(survey):
 def test_cosmos_signs(shared):
     """The real catalogue passes in its own convention and fails with e2 flipped."""
     from jaxmap.footprint import grid_of_catalog
-    from jaxmap.readers import read_shear
+    from jaxmap.reading.readers import read_shear
 
     catalog = read_shear(shared / "cosmos" / "s10_shear_catalog.fits")
     data = bin_shear(catalog, grid_of_catalog(catalog, 0.5))

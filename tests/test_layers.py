@@ -10,14 +10,14 @@ import jaxmap
 PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
-    ["jaxmap", "files", "config", "two_columns", "texttables", "surveys"],
-    ["grid", "solvers", "tableformats", "calibration"],
+    ["jaxmap", "files", "config", "two_columns", "texttables"],
+    ["grid", "solvers"],
     ["operators", "spectra"],
     ["redshifts", "catalog", "massmap", "metrics"],
     ["matter_power", "likelihood", "prior", "binning"],
     ["cosmology", "gaussian_posterior", "wiener_solvers", "diagnostics", "simulation"],
-    ["tablefiles", "roles", "estimators", "footprint"],
-    ["readers", "mapfiles", "plot", "methods", "benchmark", "demo"],
+    ["estimators", "footprint"],
+    ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
     ["summary", "outputs"],
     ["commands"],
     ["cli"],

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmap.catalog import ShearCatalog
-from jaxmap.readers import read_shear, to_numbers
+from jaxmap.reading.readers import read_shear, to_numbers
 
 NAMES = ("ra", "dec", "e1", "e2", "weight", "z")
 

@@ -12,13 +12,13 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
-from jaxmap import surveys
 from jaxmap.binning import bin_shear
 from jaxmap.catalog import ShearCatalog
 from jaxmap.estimators import KaiserSquires
 from jaxmap.grid import Grid
-from jaxmap.readers import read_shear
-from jaxmap.surveys import SURVEYS, Survey
+from jaxmap.reading import surveys
+from jaxmap.reading.readers import read_shear
+from jaxmap.reading.surveys import SURVEYS, Survey
 
 LENS_DEG = (150.1, 2.2)
 

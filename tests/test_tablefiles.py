@@ -16,7 +16,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from jaxmap.tablefiles import open_columns
+from jaxmap.reading.tablefiles import open_columns
 
 NAMES = ("ra", "dec", "e1", "e2", "weight", "z")
 

@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from jaxmap.readers import read_shear
+from jaxmap.reading.readers import read_shear
 
 COLUMNS = {name: np.linspace(0.1, 0.5, 40) for name in ("ra", "dec", "e1", "e2")}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxmap.readers import read_shear
+from jaxmap.reading.readers import read_shear
 
 ROWS = [["150.1", "2.2", "0.1", "-0.2"], ["150.3", "2.1", "0.3", "0.05"], ["1", "2", "0", "0.5"]]
 

@@ -6,8 +6,8 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from jaxmap.surveys import GENERIC, REQUIRED, RESPONSES, ROLES, SHEARED, Survey
-from jaxmap.tableformats import Columns, listed
+from jaxmap.reading.surveys import GENERIC, REQUIRED, RESPONSES, ROLES, SHEARED, Survey
+from jaxmap.reading.tableformats import Columns, listed
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """Shear catalogues from files and tables: find the columns, read only these, calibrate.
 
-A source of any kind becomes `Columns` (`jaxmap.tablefiles`). Everything after that is the same for
-all: which column plays which role (`jaxmap.roles`), numbers in native byte order with NaN for what
-is masked, calibration (`jaxmap.calibration`), checks (`jaxmap.catalog.shear_catalog`).
+A source of any kind becomes `Columns` (`jaxmap.reading.tablefiles`). Everything after that is the
+same for all: which column plays which role (`jaxmap.reading.roles`), numbers in native byte order
+with NaN for what is masked, calibration (`jaxmap.reading.calibration`), and last the checks of
+`jaxmap.catalog.shear_catalog`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxmap.calibration import calibrate, complex_shapes
 from jaxmap.catalog import ShearCatalog, shear_catalog
-from jaxmap.roles import columns_option, find_columns, has_positions, require_calibration
-from jaxmap.surveys import REQUIRED, RESPONSES, SURVEYS, Survey, recognise_survey
-from jaxmap.tablefiles import open_columns
+from jaxmap.reading.calibration import calibrate, complex_shapes
+from jaxmap.reading.roles import columns_option, find_columns, has_positions, require_calibration
+from jaxmap.reading.surveys import REQUIRED, RESPONSES, SURVEYS, Survey, recognise_survey
+from jaxmap.reading.tablefiles import open_columns
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,9 @@ def read_shear(
         source: path of a FITS, CSV, ECSV, ASCII (with a header line), HDF5 or Parquet file (FITS
             and text also as .gz), or an astropy ``Table``, pandas ``DataFrame``, structured array
             or dict of arrays.
-        survey: a preset of `jaxmap.surveys`; recognised by the column names by default.
+        survey: a preset of `jaxmap.reading.surveys`; recognised by the column names by default.
         columns: names of columns by role, ``{"ra": "ALPHA", "e1": "shear_x"}`` (roles:
-            `jaxmap.surveys.ROLES`); they go before the survey's. None leaves a role out.
+            `jaxmap.reading.surveys.ROLES`); they go before the survey's. None leaves a role out.
         flip_e1, flip_e2: change the sign of a component, to come to x = west, y = north; the
             survey's convention by default.
         distortion: shapes are distortions (a^2 - b^2)/(a^2 + b^2), not (a - b)/(a + b); the
@@ -68,7 +69,9 @@ def read_shear(
         FileNotFoundError: if there is no such file.
     """
     if survey is not None and not isinstance(survey, Survey):
-        raise ValueError(f"survey is {survey!r}; expected a preset such as jaxmap.surveys.HSC")
+        raise ValueError(
+            f"survey is {survey!r}; expected a preset such as jaxmap.reading.surveys.HSC"
+        )
     columns = columns or {}
     known = [survey] if survey else list(SURVEYS.values())
     table = open_columns(

@@ -1,7 +1,7 @@
 """Columns of a FITS, HDF5, Parquet or text file, or of a table in memory: one function for each.
 
 Only names are read at first; the columns that are asked for are loaded later. Masks and units stay
-as the file has them (see `jaxmap.readers.to_numbers`).
+as the file has them (see `jaxmap.reading.readers.to_numbers`).
 """
 
 from __future__ import annotations

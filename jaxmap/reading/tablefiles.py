@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from jaxmap.tableformats import (
+from jaxmap.reading.tableformats import (
     Columns,
     HasPositions,
     fits_columns,
@@ -46,7 +46,7 @@ def open_columns(
     """The column names of a file or a table in memory, and the way to load them.
 
     Args:
-        source, hdu, group: as in `jaxmap.readers.read_shear`.
+        source, hdu, group: as in `jaxmap.reading.readers.read_shear`.
         has_positions: tells from the column names which of several tables are catalogues.
         preferred_groups: HDF5 groups to take if several are.
 

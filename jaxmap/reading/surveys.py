@@ -1,7 +1,7 @@
 """What each survey calls its columns, and which conventions its shapes follow.
 
 House frame: x = west, y = north; e1 > 0 is elongated east-west, e2 > 0 north-west to south-east.
-How the shapes become shear estimates is in `jaxmap.calibration`.
+How the shapes become shear estimates is in `jaxmap.reading.calibration`.
 """
 
 from __future__ import annotations

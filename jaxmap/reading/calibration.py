@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxmap.surveys import BIASES, SHEARED, Survey
+from jaxmap.reading.surveys import BIASES, SHEARED, Survey
 
 log = logging.getLogger(__name__)
 
