@@ -77,8 +77,8 @@ def read_power_spectrum(path: str | Path) -> PowerSpectrum:
     """Read C_ell from a file of two columns.
 
     Columns called like a multipole (ell, l, multipole ...) and a power (cl, C_ell, power ...) are
-    taken; in a table of two columns without such names, the first is ell. The values are C_ell in steradians,
-    not l (l + 1) C_ell / 2 pi; nothing in a file could tell.
+    taken; in a table of two columns without such names, the first is ell. The values are C_ell in
+    steradians, not l (l + 1) C_ell / 2 pi; nothing in a file could tell.
 
     Args:
         path: FITS, ``.npy``, ``.npz`` or text, as for `jaxmap.two_columns.read_two_columns`.
