@@ -71,6 +71,21 @@ def test_calibration_and_edges():
         assert abs(largest["value"] - 1) < 2 * largest["standard_error"]
 
 
+def test_solvers():
+    path = ROOT / "experiments/benchmarks/results/wiener_solvers.json"
+    rows = {
+        row["solver"]: row
+        for row in json.loads(path.read_text())["rows"]
+        if row["target_error"] == 1e-4
+    }
+    messenger = rows["messenger"]
+    assert (
+        f"in {rows['conjugate gradients']['iterations']} steps, the messenger field in "
+        f"{messenger['iterations']} and "
+        f"{messenger['time_over_conjugate_gradients']['median']:.0f} times the time"
+    ) in README
+
+
 def test_every_file_named_exists():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
