@@ -129,7 +129,7 @@ def build_light_cone(
         cell_volume=jnp.asarray(volume, float),
         population=population,
         scatter=scatter,
-        expected=jnp.asarray(mean * (block**2 * grid.pixel_sr), float) / grid.pixel_sr,
+        expected=jnp.asarray(mean * block**2, float),
         halo_weight=jnp.asarray(halo_weight, float),
         distance_step=jnp.asarray(step, float),
         log_mean_density=jnp.asarray(log_mean_density, float),

@@ -38,11 +38,23 @@ class HaloPopulation:
     log_mass: jax.Array
 
 
+def population_of_shell(population: HaloPopulation, number: int | jax.Array) -> HaloPopulation:
+    """One shell's haloes: the same without the leading axis."""
+    return HaloPopulation(
+        number=population.number[number],
+        until_bin=population.until_bin[number],
+        bias=population.bias[number],
+        decay=population.decay[number],
+        log_concentration=population.log_concentration[number],
+        log_mass=population.log_mass,
+    )
+
+
 class Haloes(NamedTuple):
     """Drawn haloes, ``n`` slots of which the first ``sum(present)`` or fewer are filled.
 
-    ``x, y`` in pixels from the first pixel's centre, ``mass`` M200m in Msun/h, ``distance`` comoving
-    in Mpc/h, ``log_concentration`` ln c200m with scatter, ``log_axis_ratio`` eta = -ln(b/a),
+    ``x, y`` in pixels from the first pixel's centre, ``mass`` M200m in Msun/h, comoving
+    ``distance`` in Mpc/h, ``log_concentration`` ln c200m with scatter, ``log_axis_ratio`` eta = -ln(b/a),
     ``angle`` of the mass's long axis in radians from x, ``present`` false for empty slots.
     """
 

@@ -116,12 +116,10 @@ def compute_halo_table(cosmology: Cosmology) -> HaloTable:
 
 def write_halo_table(path: Path, table: HaloTable, cosmology: Cosmology) -> None:
     """Write a table to ``.npz``, whole or not at all."""
+    arrays = {name: np.asarray(getattr(table, name), np.float32) for name in _ARRAYS}
+    arrays["cosmology"] = np.asarray(astuple(cosmology))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            cosmology=np.asarray(astuple(cosmology)),
-            **{name: np.asarray(getattr(table, name), np.float32) for name in _ARRAYS},
-        )
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read_halo_table(path: Path, cosmology: Cosmology) -> HaloTable | None:

@@ -21,7 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.grid import Grid
-from jaxmap.simulation.halo_drawing import Haloes, HaloPopulation, HaloScatter, draw_haloes
+from jaxmap.simulation.halo_drawing import (
+    Haloes,
+    HaloPopulation,
+    HaloScatter,
+    draw_haloes,
+    population_of_shell,
+)
 from jaxmap.simulation.halo_painting import (
     NUM_ROUND,
     HaloBasis,
@@ -138,8 +144,7 @@ def light_cone_with_haloes(
         modes = _gaussian_modes(key_field, cone.amplitude[number])
         gaussian = jnp.fft.irfft2(modes, grid.shape)
         matter = cone.shift * jnp.expm1(gaussian - cone.variance[number] / 2)
-        shell_population = jax.tree.map(lambda leaf: leaf[number], _per_shell(cone.population))
-        population = HaloPopulation(*shell_population, log_mass=cone.population.log_mass)
+        population = population_of_shell(cone.population, number)
         density = _biased(_smooth_in_cells(modes, number, cone), population.bias, number, cone)
         intensity = (population.number * cone.cell_volume[number])[:, None, None] * density
         haloes, count = draw_haloes(
@@ -169,16 +174,6 @@ def light_cone_with_haloes(
 def _cells(cone: LightCone) -> tuple[int, int]:
     ny, nx = cone.grid.shape
     return ny // cone.block, nx // cone.block
-
-
-def _per_shell(population: HaloPopulation) -> tuple[jax.Array, ...]:
-    return (
-        population.number,
-        population.until_bin,
-        population.bias,
-        population.decay,
-        population.log_concentration,
-    )
 
 
 def _gaussian_modes(key: jax.Array, amplitude: jax.Array) -> jax.Array:
