@@ -61,3 +61,17 @@ def test_edges(shared, tmp_path):
     default = str(figures["default_margin"])
     for ratios in figures["edge_over_interior_rms_by_margin"].values():
         assert ratios[default]["ratio"] < 1.2
+
+
+@pytest.mark.slow
+def test_simulator(shared, tmp_path, monkeypatch):
+    """Four maps: power within its scatter, no statistic of kTNG far outside that of the fields."""
+    pytest.importorskip("colossus")
+    monkeypatch.setenv("JAXMAP_CACHE", str(tmp_path / "cache"))
+    figures = run("simulator", shared, tmp_path)
+    power = figures["power"]
+    for ratio, error in zip(power["mean_over_target"], power["standard_error"], strict=True):
+        assert abs(ratio - 1) < 0.1 + 3 * error
+    assert figures["ktng"]["light cone"]["rms_z"] < 2.5
+    assert figures["ktng"]["lognormal"]["rms_z"] > figures["ktng"]["light cone"]["rms_z"]
+    assert figures["throughput"]["light_cone_fields_per_second"] > 1

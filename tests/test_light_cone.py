@@ -14,6 +14,7 @@ from jaxmap.grid import Grid
 from jaxmap.matter_power import PLANCK18, matter_power
 from jaxmap.operators import gaussian_smooth
 from jaxmap.redshifts import cosmos_redshifts, redshift_distribution
+from jaxmap.simulation import lightcone as module
 from jaxmap.simulation.baryons import TNG_BARYONS, Baryons
 from jaxmap.simulation.build import build_light_cone
 from jaxmap.simulation.halo_tables import halo_table
@@ -261,6 +262,8 @@ def test_lognormal_modes_return_what_was_asked_for() -> None:
 def test_bad_requests_are_refused(cone) -> None:
     with pytest.raises(ValueError, match=r"the grid is 33\.3 degrees wide"):
         build_light_cone(Grid((100, 1000), 2.0))
+    with pytest.raises(ValueError, match="GiB of memory"):
+        build_light_cone(Grid((40_000, 40_000), 0.01))
     with pytest.raises(ValueError, match="shift is 0"):
         build_light_cone(GRID, shift=0.0)
     with pytest.raises(ValueError, match="min_mass"):
@@ -278,3 +281,38 @@ def test_baryons_and_pixels_take_power_away() -> None:
     with_pixels = build_light_cone(grid, baryons=None).transfer
     assert float(with_baryons[5, 5] / plain[5, 5]) ** 2 == pytest.approx(0.8, abs=0.06)
     assert float(with_pixels[16, 0] / plain[16, 0]) == pytest.approx(2 / np.pi, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "grid", [Grid((45, 51), 0.6), Grid((48, 40), 0.6), Grid((48, 40), 0.3), Grid((54, 42), 0.3)]
+)
+def test_fields_have_the_variances_that_the_haloes_rely_on(grid) -> None:
+    """Gaussian fields and their smoothed copies in cells, even and odd sides; 5 standard errors."""
+    cone = build_light_cone(grid)
+    shell = 8
+
+    @jax.jit
+    def squares(key):
+        modes = module._gaussian_modes(key, cone.amplitude[shell])
+        cells = module._smooth_in_cells(modes, shell, cone)
+        return jnp.mean(jnp.fft.irfft2(modes, grid.shape) ** 2), jnp.mean(cells**2)
+
+    values = np.asarray([squares(jax.random.key(k)) for k in range(200)])
+    expected = [float(cone.variance[shell]), float(cone.smooth_variance[shell])]
+    error = values.std(axis=0) / np.sqrt(len(values))
+    assert np.all(np.abs(values.mean(axis=0) - expected) < 5 * error)
+    assert np.all(5 * error < 0.3 * np.asarray(expected))
+
+
+def test_smoothed_fields_lie_on_the_centres_of_cells() -> None:
+    """A wave of the field, read at the middle of each cell of 2 x 2 pixels."""
+    grid = Grid((48, 40), 0.3)
+    cone = build_light_cone(grid)
+    y, x = np.meshgrid(np.arange(48), np.arange(40), indexing="ij")
+    phase = 2 * np.pi * (3 * x / 40 + 2 * y / 48) + 0.4
+    modes = jnp.fft.rfft2(jnp.cos(jnp.asarray(phase)))
+    cells = np.asarray(module._smooth_in_cells(modes, 20, cone))
+    middle = 2 * np.pi * (3 * (x[::2, ::2] + 0.5) / 40 + 2 * (y[::2, ::2] + 0.5) / 48) + 0.4
+    ell = 2 * np.pi * np.hypot(3 / 40, 2 / 48) / grid.pixel_sr**0.5
+    window = np.exp(-0.5 * (ell * float(cone.smoothing[20])) ** 2)
+    np.testing.assert_allclose(cells, window * np.cos(middle), atol=1e-6)

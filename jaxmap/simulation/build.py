@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,8 +69,8 @@ def build_light_cone(
         pixel_window: whether a pixel holds the mean over its area or the value at its centre.
 
     Raises:
-        ValueError: for a grid too wide to be flat, masses or lengths out of range, or sources
-            beyond the tables.
+        ValueError: for a grid too wide to be flat or too large for the memory, masses or lengths
+            out of range, or sources beyond the tables.
         ImportError: for a cosmology without a table of haloes when colossus is not installed.
 
     References:
@@ -274,6 +275,14 @@ def _check(
         raise ValueError(
             f"the grid is {side:.1f} degrees wide; expected at most {_MAX_SIDE_DEG:g}, since the "
             "light cone is flat (simulate patches, or use larger-area tools such as GLASS)"
+        )
+    # Amplitudes of some 35 shells and as many maps of points, each with a copy for its modes.
+    needed = 4 * 110 * grid.num_pixels / 2**30
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if needed > there:
+        raise ValueError(
+            f"a light cone of {grid.shape} pixels takes about {needed:.0f} GiB of memory; this "
+            f"machine has {there:.0f} (simulate smaller fields, or larger pixels)"
         )
     limits = {
         "min_mass": (min_mass, 1e11, 1e15),

@@ -51,11 +51,11 @@ def population_of_shell(population: HaloPopulation, number: int | jax.Array) -> 
 
 
 class Haloes(NamedTuple):
-    """Drawn haloes, ``n`` slots of which the first ``sum(present)`` or fewer are filled.
+    """Drawn haloes, in ``n`` slots.
 
-    ``x, y`` in pixels from the first pixel's centre, ``mass`` M200m in Msun/h, comoving
-    ``distance`` in Mpc/h, ``log_concentration`` ln c200m with scatter, ``log_axis_ratio`` eta = -ln(b/a),
-    ``angle`` of the mass's long axis in radians from x, ``present`` false for empty slots.
+    ``x``, ``y`` in pixels from the first pixel's centre; ``mass`` M200m in Msun/h; comoving
+    ``distance`` in Mpc/h; ``log_concentration`` ln c200m, scatter included; ``log_axis_ratio``
+    eta = -ln(b/a); ``angle`` of the long axis in radians from x; ``present`` false for empty slots.
     """
 
     x: jax.Array
