@@ -28,7 +28,7 @@ from jaxmap.simulation.build import build_light_cone
 from jaxmap.simulation.fields import lognormal_field
 from jaxmap.simulation.lightcone import light_cone_with_haloes
 from jaxmap.simulation.shells import make_shells
-from jaxmap.spectra import map_power, power_spectrum
+from jaxmap.spectra import PowerSpectrum, map_power, power_spectrum
 
 PLANCK15 = Cosmology(omega_m=0.3089, omega_b=0.0486, h=0.6774, n_s=0.9667, sigma8=0.8159)
 SKY, FIELD = Grid((720, 720), 0.29), Grid((360, 360), 0.29)
@@ -50,7 +50,8 @@ def main() -> None:
     theory = target_power(redshifts)
 
     simulate = jax.jit(lambda key: light_cone_with_haloes(key, cone, SKY))
-    lognormal = jax.jit(lambda key: lognormal_field(key, theory, SKY, 0.045))
+    in_pixels = in_mean_pixel(theory)
+    lognormal = jax.jit(lambda key: lognormal_field(key, in_pixels, SKY, 0.045))
     light_cone = measured(lambda key: simulate(key)[0], options.seed, num_maps)
     figures = {
         "num_maps": num_maps,
@@ -82,12 +83,20 @@ def stretched_cosmos_redshifts() -> RedshiftDistribution:
     return redshift_distribution(z[z <= 5], density[z <= 5])
 
 
-def target_power(redshifts: RedshiftDistribution):
+def target_power(redshifts: RedshiftDistribution) -> PowerSpectrum:
     """Non-linear power with baryons, without the pixel window."""
     ell, matter = np.geomspace(10, 1e5, 600), matter_power(PLANCK15)
     shells = make_shells(matter, redshifts, 150.0, 5.0)
     suppression = shells.power(matter, ell, TNG_BARYONS).sum(0) / shells.power(matter, ell).sum(0)
     return power_spectrum(ell, suppression * np.asarray(limber_power(matter, redshifts, ell)))
+
+
+def in_mean_pixel(theory: PowerSpectrum) -> PowerSpectrum:
+    """The spectrum times the pixel window, averaged over directions."""
+    ell, angle = np.asarray(theory.ell), np.linspace(0, np.pi / 2, 33)
+    turn = ell[:, None] * SKY.pixel_sr**0.5 / (2 * np.pi)
+    window = (np.sinc(turn * np.cos(angle)) * np.sinc(turn * np.sin(angle))) ** 2
+    return power_spectrum(ell, np.asarray(theory.c_ell) * window.mean(axis=1))
 
 
 @partial(jax.jit, static_argnums=1)
@@ -270,7 +279,7 @@ def draw_statistics(path, figures, rows, ktng) -> None:
         label="light cone",
     )
     axes.plot(arcmin, list(BIHALOFIT_SKEWNESS.values()), "k_", markersize=16, label="BiHalofit")
-    axes.set(xscale="log", xlabel="smoothing [arcmin]", ylabel="skewness")
+    axes.set(xlabel="smoothing [arcmin]", ylabel="skewness")
     axes.legend(frameon=False)
     truth = None if ktng is None else field_statistics(ktng)
     peaks = np.asarray(PEAK_EDGES)

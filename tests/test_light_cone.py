@@ -207,7 +207,8 @@ def test_sigma8_moves_the_maps_as_theory_says(maps, tmp_path, monkeypatch) -> No
 
 @pytest.mark.slow
 def test_power_and_skewness_of_fine_maps() -> None:
-    """200 maps, ell 300 to 3e4: power within 3 %; skewness within 15 % of BiHalofit's.
+    """200 maps, ell 300 to 3e4: power within 3 % (and 3 standard errors, which
+    are 2 % in the first bands); skewness within 15 % of BiHalofit's.
 
     The skewness at 0.5, 1, 2, 4 arcmin is that of Takahashi et al. (2020), ApJ 895, 113, with
     baryons, computed for n(z) and a cosmology close to ours (sigma8 0.816, Omega_m 0.309, sources
@@ -228,7 +229,7 @@ def test_power_and_skewness_of_fine_maps() -> None:
 
     results = [statistics(jax.random.key(k)) for k in range(200)]
     assert not any(int(result[2]) for result in results)
-    powers = np.mean([result[0] for result in results], axis=0)
+    powers = np.asarray([result[0] for result in results])
     shells = make_shells(matter_power(PLANCK18), cosmos_redshifts(), 150.0, 5.0)
     ell = np.geomspace(30, 6e4, 500)
     matter = matter_power(PLANCK18)
@@ -239,7 +240,9 @@ def test_power_and_skewness_of_fine_maps() -> None:
     expected = np.exp(np.interp(np.log(np.maximum(np.abs(at), 30)), np.log(ell), np.log(theory)))
     expected *= (np.sinc(half * at.real) * np.sinc(half * at.imag)) ** 2
     bands = [expected[(np.abs(at) >= a) & (np.abs(at) < b)].mean() for a, b in pairwise(edges)]
-    np.testing.assert_allclose(powers, bands, rtol=0.03)
+    error = powers.std(axis=0) / bands / np.sqrt(len(powers))
+    assert np.all(np.abs(powers.mean(axis=0) / bands - 1) < np.maximum(0.03, 3 * error))
+    assert np.all(error < 0.025)
     second, third = np.mean([result[1] for result in results], axis=0)
     np.testing.assert_allclose(third / second**1.5, [2.00, 1.60, 1.14, 0.72], rtol=0.15)
 

@@ -38,8 +38,8 @@ def build_light_cone(
     baryons: Baryons | None = Baryons(),  # noqa: B008 (frozen)
     *,
     min_mass: float = 1e12,
-    shift: float = 0.65,
-    smoothing: float = 0.8,
+    shift: float = 0.75,
+    smoothing: float = 0.5,
     truncation: float = 1.5,
     thickness: float = 150.0,
     scatter: HaloScatter = HaloScatter(),  # noqa: B008 (immutable)
@@ -60,9 +60,10 @@ def build_light_cone(
             integrals; None for dark matter only.
         min_mass: least massive halo, Msun/h; lighter ones stay in the lognormal matter.
         shift: :math:`\lambda`, minus the lowest density contrast of a shell. It sets the skewness
-            above the scale of haloes; the default brings that of the maps within 10 % of BiHalofit
-            (Takahashi et al. 2020, ApJ 895, 113) between 0.5 and 4 arcmin, for shells of 150 Mpc/h.
-        smoothing: radius in Mpc/h of the matter that steers the haloes; set with ``shift``.
+            above the scale of haloes. The default, with that of ``smoothing``, was set so that the
+            skewness of maps smoothed by 0.5 to 4 arcmin follows BiHalofit (Takahashi et al. 2020,
+            ApJ 895, 113), for shells of 150 Mpc/h; no simulated or real map was used.
+        smoothing: radius in Mpc/h (Gaussian) over which matter steers the haloes.
         truncation: of haloes, in units of r200m, where the profile leaves NFW.
         thickness: of the shells in Mpc/h.
         scatter: spread of concentrations (0.16 dex: Diemer & Kravtsov 2015) and of axis ratios.
