@@ -62,7 +62,7 @@ def build_light_cone(
         shift: :math:`\lambda`, minus the lowest density contrast of a shell. It sets the skewness
             above the scale of haloes. The default, with that of ``smoothing``, was set so that the
             skewness of maps smoothed by 0.5 to 4 arcmin follows BiHalofit (Takahashi et al. 2020,
-            ApJ 895, 113), for shells of 150 Mpc/h; no simulated or real map was used.
+            ApJ 895, 113), for shells of 150 Mpc/h; no real map or other simulation was used.
         smoothing: radius in Mpc/h (Gaussian) over which matter steers the haloes.
         truncation: of haloes, in units of r200m, where the profile leaves NFW.
         thickness: of the shells in Mpc/h.
@@ -71,7 +71,7 @@ def build_light_cone(
 
     Raises:
         ValueError: for a grid too wide to be flat or too large for the memory, masses or lengths
-            out of range, or sources beyond the tables.
+            out of range, or sources beyond the tables or too near.
         ImportError: for a cosmology without a table of haloes when colossus is not installed.
 
     References:
@@ -83,6 +83,11 @@ def build_light_cone(
     matter, table = matter_power(cosmology), halo_table(cosmology)
     _check_redshifts(redshifts, float(matter.z[-1]))
     shells = make_shells(matter, redshifts, thickness, float(table.z[-1]))
+    if not np.all(shells.lensing_weight > 0):
+        raise ValueError(
+            "the sources lie so near that a shell has nothing to lens; expected n(z) to reach "
+            f"beyond a distance of {shells.edges[-2]:.0f} Mpc/h"
+        )
     middle_distance, middle_z = shells.middle
     population = halo_population(table, middle_z, min_mass)
     ell_modes = half_plane_ell(grid)
@@ -97,7 +102,8 @@ def build_light_cone(
     log_mean_density = math.log(4 * math.pi / 3 * OVERDENSITY * density)
     mean, square = _moments(shells, population, basis, scatter, density, log_mean_density)
 
-    ell = np.geomspace(0.5 * np.abs(ell_modes).ravel()[1], 1.01 * max_ell, 400)
+    min_ell = float(np.abs(ell_modes[ell_modes != 0]).min())
+    ell = np.geomspace(0.5 * min_ell, 1.01 * max_ell, 400)
     functions = np.stack(
         [np.interp(np.log(ell), basis.log_ell, row) for row in np.asarray(basis.functions, float)]
     )
