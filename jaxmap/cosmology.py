@@ -35,6 +35,29 @@ def comoving_distance(z: ArrayLike, omega_m: float | jax.Array) -> jax.Array:
     return HUBBLE_RADIUS_MPC_H * upper * jnp.sum(weights * integrand, axis=-1)
 
 
+def lensing_kernel(
+    z: jax.Array, redshifts: RedshiftDistribution, omega_m: float | jax.Array
+) -> jax.Array:
+    r"""Weight of matter at redshift z in the convergence: :math:`\kappa = \int q \delta\, d\chi`.
+
+    .. math:: q = \frac{3 \Omega_m H_0^2}{2 c^2} (1 + z)\, \chi
+        \int_z^\infty dz' n(z') \left(1 - \frac{\chi}{\chi'}\right)
+
+    Args:
+        z: redshifts, shape ``(n,)``.
+        redshifts: n(z') of the sources.
+        omega_m: matter density today.
+
+    Returns:
+        q in h/Mpc, shape ``(n,)``.
+    """
+    distance = comoving_distance(z, omega_m)
+    z_source, weight = source_quadrature(redshifts)
+    ratio = distance[:, None] / comoving_distance(z_source, omega_m)[None, :]
+    efficiency = jnp.sum(weight[None, :] * jnp.maximum(1 - ratio, 0), axis=1)
+    return 1.5 * omega_m / HUBBLE_RADIUS_MPC_H**2 * (1 + z) * distance * efficiency
+
+
 def _expansion_rate(z: jax.Array, omega_m: float | jax.Array) -> jax.Array:
     return jnp.sqrt(omega_m * (1 + z) ** 3 + 1 - omega_m)
 
@@ -69,10 +92,7 @@ def limber_power(matter: MatterPower, redshifts: RedshiftDistribution, ell: Arra
     # exact; trapezoids in the index converge fast because the integrand vanishes at both ends.
     z, dz = matter.z[1:], jnp.asarray(jnp.gradient(matter.z))[1:]
     distance = comoving_distance(z, matter.omega_m)
-    z_source, weight = source_quadrature(redshifts)
-    ratio = distance[:, None] / comoving_distance(z_source, matter.omega_m)[None, :]
-    efficiency = jnp.sum(weight[None, :] * jnp.maximum(1 - ratio, 0), axis=1)
-    lensing = 1.5 * matter.omega_m / HUBBLE_RADIUS_MPC_H**2 * (1 + z) * efficiency
+    kernel = lensing_kernel(z, redshifts, matter.omega_m) / distance
     path = HUBBLE_RADIUS_MPC_H / _expansion_rate(z, matter.omega_m) * dz
     ln_k = jnp.log(ell + 0.5)[None, :] - jnp.log(distance)[:, None]
     ln_power = jax.vmap(
@@ -80,7 +100,7 @@ def limber_power(matter: MatterPower, redshifts: RedshiftDistribution, ell: Arra
             x, jnp.log(matter.k), row, left="extrapolate", right="extrapolate"
         )
     )(ln_k, jnp.log(matter.power[1:]))
-    return jnp.sum((lensing**2 * path)[:, None] * jnp.exp(ln_power), axis=0)
+    return jnp.sum((kernel**2 * path)[:, None] * jnp.exp(ln_power), axis=0)
 
 
 def convergence_power(

@@ -144,7 +144,7 @@ def matter_power(cosmology: Cosmology) -> MatterPower:
         if table is not None:
             return table
         log.warning("the shipped table of P(k, z) is missing or damaged; computing it")
-    path = _cache_directory() / f"matter_power_{_cache_key(cosmology)}.npz"
+    path = cache_directory() / f"matter_power_{_cache_key(cosmology)}.npz"
     table = read_table(path, cosmology)
     if table is None:
         table = jax.jit(matter_power_table)(*astuple(cosmology))
@@ -155,7 +155,8 @@ def matter_power(cosmology: Cosmology) -> MatterPower:
     return table
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
+    """Where computed tables are kept: ``$JAXMAP_CACHE``, or ``jaxmap`` in the user's cache."""
     if os.environ.get("JAXMAP_CACHE"):
         return Path(os.environ["JAXMAP_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "jaxmap"

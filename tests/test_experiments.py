@@ -69,3 +69,16 @@ def test_edges(shared, tmp_path):
         assert abs(largest["value"] - 1) < 4 * largest["standard_error"]
         without = by_margin["0"]["largest_modes_std_over_error"]
         assert abs(without["value"] - 1) > 4 * without["standard_error"]
+
+
+@pytest.mark.slow
+def test_simulator(shared, tmp_path, monkeypatch):
+    """Four maps: power within its scatter, no statistic of kTNG far outside that of the fields."""
+    pytest.importorskip("colossus")
+    monkeypatch.setenv("JAXMAP_CACHE", str(tmp_path / "cache"))
+    figures = run("simulator", shared, tmp_path)
+    power = figures["power"]
+    for ratio, error in zip(power["mean_over_target"], power["standard_error"], strict=True):
+        assert abs(ratio - 1) < 0.1 + 3 * error
+    assert figures["ktng"]["light cone"]["rms_z"] < 2.5
+    assert figures["ktng"]["lognormal"]["rms_z"] > figures["ktng"]["light cone"]["rms_z"]

@@ -95,6 +95,22 @@ def test_core_runs_without_astropy_and_jax_cosmo():
     assert run(code) == "(16, 16)"
 
 
+def test_light_cone_runs_without_colossus_and_the_rest():
+    code = (
+        "import sys\n"
+        "for name in ('colossus', 'astropy', 'jax_cosmo', 'scipy.interpolate'):\n"
+        "    sys.modules[name] = None\n"
+        "import jax\n"
+        "from jaxmap import Grid\n"
+        "from jaxmap.simulation.build import build_light_cone\n"
+        "from jaxmap.simulation.lightcone import halo_light_cone\n"
+        "grid = Grid((16, 16), 2.0)\n"
+        "field = halo_light_cone(jax.random.key(0), build_light_cone(grid), grid)\n"
+        "print(field.shape, field.dtype)\n"
+    )
+    assert run(code) == "(16, 16) float64"
+
+
 def test_public_names_resolve():
     for name in jaxmap.__all__:
         assert getattr(jaxmap, name) is not None

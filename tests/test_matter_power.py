@@ -153,12 +153,12 @@ def test_unwritable_cache_is_a_warning(
     assert "cannot keep" in caplog.text
 
 
-def test_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def testcache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JAXMAP_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert module._cache_directory() == Path("/xdg/jaxmap")
+    assert module.cache_directory() == Path("/xdg/jaxmap")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert module._cache_directory() == Path.home() / ".cache" / "jaxmap"
+    assert module.cache_directory() == Path.home() / ".cache" / "jaxmap"
 
 
 def test_import_leaves_no_stand_in_behind() -> None:
