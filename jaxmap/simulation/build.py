@@ -62,7 +62,7 @@ def build_light_cone(
         shift: :math:`\lambda`, minus the lowest density contrast of a shell. It sets the skewness
             above the scale of haloes. The default, with that of ``smoothing``, was set so that the
             skewness of maps smoothed by 0.5 to 4 arcmin follows BiHalofit (Takahashi et al. 2020,
-            ApJ 895, 113), for shells of 150 Mpc/h; no real map or other simulation was used.
+            ApJ 895, 113), for shells of 150 Mpc/h: no independent check of that skewness.
         smoothing: radius in Mpc/h (Gaussian) over which matter steers the haloes.
         truncation: of haloes, in units of r200m, where the profile leaves NFW.
         thickness: of the shells in Mpc/h.
