@@ -24,14 +24,17 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/jaxmap demo
 
+# One process per core: most of the time goes to compiling, which is serial.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
 # In float64, then once more what users see in the default float32.
 test: setup
-	@$(BIN)/python -m pytest -m "not slow"
-	@JAX_ENABLE_X64=false $(BIN)/python -m pytest -m "not slow" tests/test_cli.py \
+	@$(PYTEST) -m "not slow"
+	@JAX_ENABLE_X64=false $(PYTEST) -m "not slow" tests/test_cli.py \
 		tests/test_benchmark.py tests/test_diagnostics.py tests/test_mapfiles.py tests/test_readme.py
 
 test-slow: setup
-	@$(BIN)/python -m pytest -m slow
+	@$(PYTEST) -m slow
 
 lint: setup
 	@$(BIN)/ruff check .

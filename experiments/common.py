@@ -19,13 +19,20 @@ HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("JAXMAP_SHARED", HERE.parents[1] / "shared")) / "data"
 
 
-def arguments(description: str | None, seed: int = 0) -> argparse.Namespace:
-    """``--out`` for figures and JSON, ``--quick`` for a run of seconds, ``--data``, ``--seed``."""
+def arguments(
+    description: str | None, seed: int = 0, **extra: dict[str, Any]
+) -> argparse.Namespace:
+    """``--out`` for figures and JSON, ``--quick`` for a run of seconds, ``--data``, ``--seed``.
+
+    Further flags as keywords: their settings for ``add_argument``.
+    """
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "results", help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=SHARED, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="fewer draws: does it run at all?")
     parser.add_argument("--seed", type=int, default=seed, help="default: %(default)s")
+    for name, settings in extra.items():
+        parser.add_argument(f"--{name}", **settings)
     return parser.parse_args()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxmap.matter_power import PLANCK18, Cosmology
     from jaxmap.plot import plot_mass_map
     from jaxmap.prior import GaussianPrior
+    from jaxmap.reading.maps.source import open_maps
     from jaxmap.reading.readers import read_shear
     from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
     from jaxmap.spectra import PowerSpectrum, power_spectrum, read_power_spectrum
@@ -42,6 +43,7 @@ _HOME = {
     "bin_shear": "binning",
     "convergence_power": "cosmology",
     "grid_of_catalog": "footprint",
+    "open_maps": "reading.maps.source",
     "plot_mass_map": "plot",
     "power_spectrum": "spectra",
     "read_mass_map": "mapfiles",

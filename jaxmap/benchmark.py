@@ -1,4 +1,8 @@
-"""Score estimators on a case whose truth is known."""
+"""Score estimators on a case whose truth is known.
+
+A case is a periodic grid, and its shear was made as two real maps on it: the operator behind it is
+that of `jaxmap.operators.two_map_phase`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from jaxmap.diagnostics import chi2_per_pixel, std_over_error
 from jaxmap.estimators import Estimator
 from jaxmap.grid import Grid
 from jaxmap.metrics import accuracy_observed, accuracy_published
+from jaxmap.operators import two_map_phase
 from jaxmap.spectra import PowerSpectrum, power_spectrum
 
 FIELDS = ("convergence", "shear", "noise_std", "mask", "pixel_arcmin", "power_spectrum")
@@ -141,7 +146,9 @@ def _score_one(case: Case, estimator: Estimator, key: jax.Array) -> dict[str, An
         "seconds_first": seconds[0],
     }
     if result.samples is not None:
-        chi2 = [float(chi2_per_pixel(sample, case.shear)) for sample in result.samples]
+        chi2 = [
+            float(chi2_per_pixel(sample, case.shear, two_map_phase)) for sample in result.samples
+        ]
         figures["num_samples"] = len(result.samples)
         figures["std_over_error"] = float(
             std_over_error(result.samples, result.convergence, case.truth, mask)

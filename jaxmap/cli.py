@@ -7,10 +7,10 @@ Only the standard library is imported here, so that ``jaxmap --help`` answers at
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -20,9 +20,12 @@ from typing import Any, NoReturn
 
 import jaxmap
 from jaxmap.config import with_config
+from jaxmap.flags import add_common, add_cosmology, mapping, name_or_number, pair, size, whole
+from jaxmap.simulate_flags import add_simulate
+from jaxmap.train_flags import add_train
 
-METHODS = ("ks", "wiener")
-PATHS = ("catalog", "case", "config", "nz", "spectrum", "out", "json")
+METHODS = ("ks", "wiener", "deepmass")
+PATHS = ("catalog", "case", "config", "settings", "weights", "nz", "spectrum", "out", "json")
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
 
@@ -54,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.verbose:
             logging.getLogger("jaxmap").exception("input refused")
         return _say(error, 2)
-    except KeyboardInterrupt:
-        return _say("interrupted; nothing was written", 1)
+    except KeyboardInterrupt as stop:
+        return _say(str(stop) or "interrupted; nothing was written", 1)
     except BrokenPipeError:
         # Whoever read our words has left, after the work was done.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -84,11 +87,10 @@ def entry() -> NoReturn:
 def _run(options: argparse.Namespace) -> int:
     import jax
 
-    from jaxmap import commands
-
     if options.x64:
         jax.config.update("jax_enable_x64", True)
-    code = getattr(commands, f"run_{options.command}")(options)
+    module, function = options.run.split(".")
+    code = getattr(importlib.import_module(f"jaxmap.{module}"), function)(options)
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
@@ -132,18 +134,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_map(subparsers)
     _add_demo(subparsers)
     _add_benchmark(subparsers)
+    add_simulate(subparsers)
+    add_train(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
-    _add_common(info)
+    add_common(info, "commands.run_info")
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    general = parser.add_argument_group("general")
-    general.add_argument("--config", metavar="FILE.toml", help="settings, named as the flags here")
-    general.add_argument("--seed", type=_whole, default=0, help="random seed (default 0)")
-    general.add_argument("--x64", action="store_true", help="compute in float64")
-    general.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
-    general.add_argument("-v", "--verbose", action="store_true", help="say more, with tracebacks")
 
 
 def _add_map(subparsers: Any) -> None:
@@ -162,17 +157,21 @@ def _add_map(subparsers: Any) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="output folder (default CATALOG-map)")
     field = parser.add_argument_group("field")
-    field.add_argument("--pixel-arcmin", type=float, help="pixel side (default: 5 galaxies each)")
-    field.add_argument("--size", type=_size, help="pixels: N or NXxNY (default: all galaxies)")
-    field.add_argument("--centre", type=_pair, metavar="RA,DEC", help="degrees (default: middle)")
+    field.add_argument(
+        "--pixel-arcmin",
+        type=float,
+        help="pixel side (default: 5 galaxies each; deepmass: as trained)",
+    )
+    field.add_argument("--size", type=size, help="pixels: N or NXxNY (default: all galaxies)")
+    field.add_argument("--centre", type=pair, metavar="RA,DEC", help="degrees (default: middle)")
     catalog = parser.add_argument_group("catalogue")
     catalog.add_argument(
         "--survey", choices=SURVEYS, default="auto", help="columns and conventions (default auto)"
     )
     catalog.add_argument(
-        "--columns", type=_mapping, metavar="ROLE=NAME,...", help="e.g. ra=ALPHA,dec=DELTA,e1=g1"
+        "--columns", type=mapping, metavar="ROLE=NAME,...", help="e.g. ra=ALPHA,dec=DELTA,e1=g1"
     )
-    catalog.add_argument("--hdu", type=_name_or_number, help="FITS extension, name or number")
+    catalog.add_argument("--hdu", type=name_or_number, help="FITS extension, name or number")
     catalog.add_argument("--group", help="HDF5 group, e.g. catalog/unsheared")
     for component in ("e1", "e2"):
         catalog.add_argument(
@@ -198,21 +197,24 @@ def _add_map(subparsers: Any) -> None:
     estimator = parser.add_argument_group("estimator")
     _add_estimator(estimator, num_samples=100)
     estimator.add_argument(
-        "--margin", type=_whole, help="masked pixels around the field (default: a quarter of it)"
+        "--margin", type=whole, help="masked pixels around the field (default: a quarter of it)"
     )
     _add_prior(parser)
-    _add_common(parser)
+    add_common(parser, "commands.run_map")
 
 
 def _add_estimator(group: Any, num_samples: int) -> None:
     group.add_argument(
         "--num-samples",
-        type=_whole,
+        type=whole,
         default=num_samples,
-        help=f"posterior samples (default {num_samples}); ks draws none",
+        help=f"wiener: posterior samples (default {num_samples})",
     )
     group.add_argument(
         "--smoothing-arcmin", type=float, default=1.0, help="ks: Gaussian sigma (default 1)"
+    )
+    group.add_argument(
+        "--weights", metavar="FILE", help="deepmass: trained network (default: the shipped one)"
     )
 
 
@@ -222,8 +224,7 @@ def _add_prior(parser: argparse.ArgumentParser) -> None:
         "--nz", metavar="FILE", help="source redshifts: columns z, n (default COSMOS)"
     )
     prior.add_argument("--spectrum", metavar="FILE", help="instead, a table of ell and C_ell")
-    for flag in ("omega-m", "omega-b", "h", "n-s", "sigma8"):
-        prior.add_argument(f"--{flag}", type=float, help="(default Planck 2018)")
+    add_cosmology(prior)
 
 
 def _add_demo(subparsers: Any) -> None:
@@ -235,7 +236,7 @@ def _add_demo(subparsers: Any) -> None:
     )
     parser.add_argument("--out", metavar="DIR", default="jaxmap-demo", help="output folder")
     _add_estimator(parser.add_argument_group("estimator"), num_samples=100)
-    _add_common(parser)
+    add_common(parser, "commands.run_demo")
 
 
 def _add_benchmark(subparsers: Any) -> None:
@@ -243,9 +244,9 @@ def _add_benchmark(subparsers: Any) -> None:
         "benchmark",
         help="score methods on a case with a known truth",
         description="Solve CASE.npz (convergence, shear, noise_std, mask, pixel_arcmin, optional "
-        "power_spectrum) on its own periodic grid with every method, and print how far each is "
-        "from the truth: metric A (as in Table 1 of Remy et al.) and C (observed pixels, means "
-        "removed).",
+        "power_spectrum) on its own periodic grid with every method, its shear taken to be made "
+        "there as two real maps, and print how far each is from the truth: metric A (as in Table 1 "
+        "of Remy et al.) and C (observed pixels, means removed).",
     )
     parser.add_argument("case", nargs="?", help="the case, an .npz file")
     parser.add_argument(
@@ -257,37 +258,4 @@ def _add_benchmark(subparsers: Any) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     _add_estimator(parser.add_argument_group("estimator"), num_samples=0)
     _add_prior(parser)
-    _add_common(parser)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """``N`` or ``NXxNY`` as ``(ny, nx)``."""
-    sides = re.split("[x,]", text.lower())
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected pixels N or NXxNY, each at least 1")
-    return int(sides[-1]), int(sides[0])
-
-
-def _pair(text: str) -> tuple[float, float]:
-    try:
-        ra, dec = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected RA,DEC in degrees") from None
-    return ra, dec
-
-
-def _mapping(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(role and name for role, _, name in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected ROLE=NAME,..., as in ra=ALPHA,e1=g1")
-    return {role.strip(): name for role, _, name in pairs}
-
-
-def _name_or_number(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+    add_common(parser, "commands.run_benchmark")

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from jaxmap.binning import bin_shear, measured_shape_noise
 from jaxmap.catalog import ShearCatalog
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
+from jaxmap.estimators import DeepMass, Estimator
 from jaxmap.files import atomic_path
+from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.matter_power import PLANCK18, Cosmology
 from jaxmap.methods import build_estimator
+from jaxmap.operators import two_map_phase
 from jaxmap.outputs import (
     MAP_FILES,
     origin,
@@ -46,13 +50,10 @@ def run_map(options: argparse.Namespace) -> int:
             "no catalogue given; expected `jaxmap map CATALOG` (or catalog in --config)"
         )
     out = Path(options.out or default_out(options.catalog))
-    inputs = (options.catalog, options.nz, options.spectrum, options.config)
+    inputs = (options.catalog, options.nz, options.spectrum, options.weights, options.config)
     with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
         spectrum = _spectrum(options)
         catalog = _read_catalog(options)
-        grid = grid_of_catalog(catalog, options.pixel_arcmin, options.size, options.centre)
-        shear = bin_shear(catalog, grid, options.shape_noise)
-        signs = check_e2_sign(shear)
         estimator = build_estimator(
             options.method,
             spectrum,
@@ -60,7 +61,13 @@ def run_map(options: argparse.Namespace) -> int:
             num_samples=options.num_samples,
             margin=options.margin,
             progress=_progress(options),
+            weights=options.weights,
         )
+        grid = grid_of_catalog(
+            catalog, _pixel_arcmin(options, estimator), options.size, options.centre
+        )
+        shear = bin_shear(catalog, grid, options.shape_noise)
+        signs = check_e2_sign(shear)
         result = estimator(jax.random.key(options.seed), shear)
         record = origin(options, Path(options.catalog), len(catalog))
         title = f"{Path(options.catalog).name}, {options.method}"
@@ -81,6 +88,13 @@ def run_map(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
+    """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
+    if options.pixel_arcmin is None and isinstance(estimator, DeepMass) and estimator.domain:
+        return estimator.domain.pixel_arcmin
+    return options.pixel_arcmin
 
 
 def default_out(catalog: str) -> str:
@@ -110,7 +124,7 @@ def _read_catalog(options: argparse.Namespace) -> ShearCatalog:
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
-    """``jaxmap benchmark``: score methods on a case of known truth."""
+    """``jaxmap benchmark``: score methods on a case of known truth (see `jaxmap.benchmark`)."""
     if options.case is None:
         raise ValueError("no case given; expected `jaxmap benchmark CASE.npz`")
     case = read_case(options.case)
@@ -125,6 +139,8 @@ def run_benchmark(options: argparse.Namespace) -> int:
             num_samples=options.num_samples,
             margin=0,
             progress=_progress(options),
+            weights=options.weights,
+            phase=two_map_phase,
         )
         for method in options.methods
     }
@@ -212,21 +228,20 @@ def run_demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def cosmology_of(options: argparse.Namespace) -> Cosmology:
+    """Planck 2018, but for the parameters that flags give."""
+    given = {name: getattr(options, name) for name in COSMOLOGY}
+    return replace(PLANCK18, **{name: value for name, value in given.items() if value is not None})
+
+
 def _spectrum(options: argparse.Namespace) -> PowerSpectrum:
-    changes = {
-        name: value
-        for name in ("omega_m", "omega_b", "h", "n_s", "sigma8")
-        if (value := getattr(options, name)) is not None
-    }
+    cosmology = cosmology_of(options)
     if options.spectrum:
-        if changes or options.nz:
+        if cosmology != PLANCK18 or options.nz:
             raise ValueError("--spectrum is complete in itself; leave out --nz and the cosmology")
         return read_power_spectrum(options.spectrum)
     redshifts = read_redshift_distribution(options.nz) if options.nz else None
-    defaults = {
-        name: getattr(PLANCK18, name) for name in ("omega_m", "omega_b", "h", "n_s", "sigma8")
-    }
-    return convergence_power(redshifts, Cosmology(**{**defaults, **changes}))
+    return convergence_power(redshifts, cosmology)
 
 
 def _progress(options: argparse.Namespace) -> Any:

@@ -19,9 +19,7 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
     Raises:
         ValueError: for an unreadable file or a key that is no flag of the command.
     """
-    finder = type(parser)(prog=parser.prog, add_help=False)
-    finder.add_argument("--config")
-    path = finder.parse_known_args(arguments)[0].config
+    path = getattr(parser.parse_args(arguments), "config", None)
     if path is None:
         return arguments
     try:
@@ -29,11 +27,8 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
         settings = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"cannot read the configuration {path}: {error}") from error
-    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
-    command = next((word for word in arguments if word in commands), None)
-    if command is None:
-        raise ValueError(f"--config needs a command; expected one of {', '.join(commands)}")
-    actions = {action.dest: action for action in commands[command]._actions}
+    command, depth = _command(parser, arguments)
+    actions = {action.dest: action for action in command._actions}
     flags: list[str] = []
     for key, value in settings.items():
         name = key.replace("-", "_")
@@ -41,13 +36,23 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
         if action is None or name in ("help", "config"):
             close = difflib.get_close_matches(name, actions, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{path}: {key!r} is no setting of `jaxmap {command}`{hint}")
+            raise ValueError(f"{path}: {key!r} is no setting of `{command.prog}`{hint}")
         if action.option_strings:
             flags += _as_flag(action, value, f"{path}: {key}")
         else:
-            commands[command].set_defaults(**{name: str(value)})
-    position = arguments.index(command) + 1
-    return [*arguments[:position], *flags, *arguments[position:]]
+            command.set_defaults(**{name: str(value)})
+    return [*arguments[:depth], *flags, *arguments[depth:]]
+
+
+def _command(
+    parser: argparse.ArgumentParser, words: list[str]
+) -> tuple[argparse.ArgumentParser, int]:
+    """The parser of the command that the words begin with, and the number of its words."""
+    depth = 0
+    while nested := [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]:
+        parser = nested[0].choices[words[depth]]
+        depth += 1
+    return parser, depth
 
 
 def _as_flag(action: argparse.Action, value: Any, where: str) -> list[str]:

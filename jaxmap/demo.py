@@ -16,7 +16,8 @@ from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 from jaxmap.metrics import accuracy_observed
 from jaxmap.simulation.fields import lognormal_field
-from jaxmap.simulation.survey import mock_catalog
+from jaxmap.simulation.masks import Stars
+from jaxmap.simulation.survey import MockSurvey, observe
 from jaxmap.spectra import PowerSpectrum
 
 FIELD = Grid((256, 256), 0.4, (150.0, 2.2))
@@ -25,11 +26,10 @@ FIELD = Grid((256, 256), 0.4, (150.0, 2.2))
 MARGIN = 64
 """Pixels around it whose mass shears galaxies inside."""
 
-DENSITY_ARCMIN2 = 30.0
-"""Galaxies per square arcminute, as Euclid or Rubin will have."""
-
-NUM_STARS = 40
-"""Circular holes around bright stars, 1 to 3 arcmin in radius."""
+SURVEY = MockSurvey(
+    density_arcmin2=30.0, shape_noise=0.26, stars=Stars(density_arcmin2=0.004, radius_arcmin=(1, 3))
+)
+"""As deep as Euclid and Rubin will be, with some 40 holes around bright stars."""
 
 
 class Demo(NamedTuple):
@@ -51,28 +51,14 @@ def demo(key: jax.Array, spectrum: PowerSpectrum, estimator: Estimator) -> Demo:
         estimator: makes the map.
 
     """
-    key_field, key_galaxies, key_stars, key_map = jax.random.split(key, 4)
+    key_field, key_survey, key_map = jax.random.split(key, 3)
     sky = FIELD.padded(MARGIN)
     convergence = lognormal_field(key_field, spectrum, sky)
-    width_arcmin = FIELD.shape[0] * FIELD.pixel_arcmin
-    num_galaxies = int(DENSITY_ARCMIN2 * width_arcmin**2)
-    everywhere = mock_catalog(key_galaxies, convergence, sky, num_galaxies, field=FIELD)
-    catalog = _without_stars(key_stars, everywhere)
+    catalog = observe(key_survey, convergence, sky, SURVEY, FIELD)
     shear = bin_shear(catalog, FIELD)
     result = estimator(key_map, shear)
     truth = convergence[MARGIN:-MARGIN, MARGIN:-MARGIN]
     return Demo(result, truth, catalog, shear, _verdict(result, truth))
-
-
-def _without_stars(key: jax.Array, catalog: ShearCatalog) -> ShearCatalog:
-    key_place, key_radius = jax.random.split(key)
-    half = FIELD.shape[0] / 2
-    x0, y0 = np.asarray(jax.random.uniform(key_place, (2, NUM_STARS))) * 2 * half
-    radius = np.asarray(jax.random.uniform(key_radius, (NUM_STARS,), minval=1.0, maxval=3.0))
-    x, y = FIELD.pixel_position(catalog.ra_deg, catalog.dec_deg)
-    distance = np.hypot(x[:, None] - x0[None], y[:, None] - y0[None]) * FIELD.pixel_arcmin
-    keep = (distance > radius[None]).all(axis=1)
-    return jax.tree.map(lambda column: column[keep], catalog)
 
 
 def _verdict(result: MassMap, truth: jax.Array) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxmap.catalog import ShearMap
 from jaxmap.grid import Grid
 from jaxmap.likelihood import ShearLikelihood, apply_weight
-from jaxmap.operators import convergence_from_shear
+from jaxmap.operators import Phase, convergence_from_shear, shear_from_convergence, spin2_phase
 
 
 class SignCheck(NamedTuple):
@@ -69,7 +70,9 @@ def _e_mode_excess(weighted_shear: jax.Array, grid: Grid, ell_max: float) -> jax
     return jnp.sum(difference) / 2 / jnp.where(error > 0, error, 1)
 
 
-def chi2_per_pixel(convergence: jax.Array, shear: ShearMap) -> jax.Array:
+def chi2_per_pixel(
+    convergence: jax.Array, shear: ShearMap, phase: Phase = spin2_phase
+) -> jax.Array:
     r"""Chi-squared of the residuals per observed component; 1 for a posterior sample that fits.
 
     .. math:: \chi^2 = N_\mathrm{obs}^{-1} \sum_{p,a} w_{a,p} |\gamma_{a,p} - (A\kappa)_{a,p}|^2
@@ -78,8 +81,10 @@ def chi2_per_pixel(convergence: jax.Array, shear: ShearMap) -> jax.Array:
         convergence: map or posterior sample on the grid of the shear (a cropped map lacks the
             mass outside and fits worse), shape ``(ny, nx)``.
         shear: the observed shear.
+        phase: of the operator A.
     """
-    return -2 * ShearLikelihood(shear).log_prob(convergence) / jnp.sum(shear.weight > 0)
+    likelihood = ShearLikelihood(shear, partial(shear_from_convergence, phase=phase))
+    return -2 * likelihood.log_prob(convergence) / jnp.sum(shear.weight > 0)
 
 
 def std_over_error(

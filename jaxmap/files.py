@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,3 +43,37 @@ def folders_for(folder: Path) -> Iterator[None]:
             except OSError:  # somebody else has used it meanwhile
                 break
         raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, renamed to it on success and removed on failure.
+
+    There must be nothing at ``path``, or an empty folder.
+    """
+    with folders_for(path.parent):
+        temporary = path.with_name(f".{uuid.uuid4().hex[:12]}")
+        temporary.mkdir()
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, suffix: str = "", age_s: float = 600.0) -> None:
+    """Remove what a killed process left of `atomic_path` or `atomic_folder` in a folder.
+
+    Args:
+        folder: where to look.
+        suffix: of the files, such as ``.h5``.
+        age_s: younger ones stay, since somebody may be writing them.
+    """
+    for path in folder.glob(f".{'[0-9a-f]' * 12}{suffix}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime <= age_s:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -7,15 +7,12 @@ import logging
 import numpy as np
 
 from jaxmap.catalog import ShearCatalog
-from jaxmap.grid import Grid
+from jaxmap.grid import WIDEST_FIELD_DEG, Grid
 
 log = logging.getLogger(__name__)
 
 GALAXIES_PER_PIXEL = 5.0
 """Default depth of a pixel; about that of the published COSMOS map."""
-
-WIDEST_FIELD_DEG = 20.0
-"""Beyond this a tangent plane stretches lengths at its rim by more than three per cent."""
 
 LARGEST_SIDE = 8192
 """Pixels; more is surely a slip in the pixel scale."""

@@ -5,8 +5,9 @@ the Wiener filter with no B mode, solves, over real maps,
 
 .. math:: (S^{-1} + \mathrm{Re}\, A^\dagger W A)\, \kappa = \mathrm{Re}\, A^\dagger W \gamma
 
-for any mask and noise. A solver is a function ``(data, prior) -> (convergence, info)``; two more,
-independent of the one here, are in `jaxmap.wiener_solvers`.
+for any mask and noise. A solver is a function ``(data, prior, phase) -> (convergence, info)``,
+where the phase says how A makes shear (`jaxmap.operators.Phase`); two more, independent of the one
+here, are in `jaxmap.wiener_solvers`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,27 @@ import jax
 import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
+from jaxmap.grid import Grid
 from jaxmap.likelihood import apply_weight
-from jaxmap.operators import shear_from_convergence, spin2_phase
+from jaxmap.operators import (
+    Phase,
+    convergence_from_shear,
+    mirrored,
+    shear_from_convergence,
+    spin2_phase,
+)
 from jaxmap.prior import GaussianPrior
 from jaxmap.solvers import SolverInfo, conjugate_gradient
 
-Solver = Callable[[ShearMap, GaussianPrior], tuple[jax.Array, SolverInfo]]
+Solver = Callable[[ShearMap, GaussianPrior, Phase], tuple[jax.Array, SolverInfo]]
 
 
 def solve_conjugate_gradient(
-    data: ShearMap, prior: GaussianPrior, tolerance: float = 1e-5, max_iterations: int = 1000
+    data: ShearMap,
+    prior: GaussianPrior,
+    phase: Phase = spin2_phase,
+    tolerance: float = 1e-5,
+    max_iterations: int = 1000,
 ) -> tuple[jax.Array, SolverInfo]:
     r"""Wiener filter by preconditioned conjugate gradients.
 
@@ -35,33 +47,65 @@ def solve_conjugate_gradient(
 
     .. math:: (1 + S^{1/2} P^* F W F^* P S^{1/2})\, u = S^{1/2} P^* F W \gamma
 
-    which never divides by :math:`S`; the preconditioner :math:`1/(1 + \bar w S)` is its inverse
-    for homogeneous noise. Two FFTs per step. Differentiable in the data, weights and prior.
+    which never divides by :math:`S`; the preconditioner :math:`1/(1 + \bar w S |P|^2)` is its
+    inverse for homogeneous noise. Two FFTs per step. Differentiable in the data, weights and prior.
 
     Args:
         data: observed shear.
         prior: Gaussian prior on the same grid.
+        phase: :math:`P`, of the operator that made the shear.
         tolerance: on the residual of the system above, relative to its right-hand side.
         max_iterations: stop here in any case.
 
     Returns:
         Real convergence of zero mean, shape ``(ny, nx)``, and `SolverInfo`.
     """
-    amplitude = prior.amplitude
-    phase = amplitude * spin2_phase(data.grid, data.shear.dtype)
+    weighted = apply_weight(data.weight, data.shear)
+    information = convergence_from_shear(weighted, data.grid, phase).real
+    return solve_information(
+        information, data.weight, data.grid, prior, phase, tolerance, max_iterations
+    )
 
-    def adjoint(shear: jax.Array) -> jax.Array:
-        return _of_real_map(phase.conj() * jnp.fft.fft2(shear, norm="ortho"))
+
+def solve_information(
+    information: jax.Array,
+    weight: jax.Array,
+    grid: Grid,
+    prior: GaussianPrior,
+    phase: Phase = spin2_phase,
+    tolerance: float = 1e-5,
+    max_iterations: int = 1000,
+) -> tuple[jax.Array, SolverInfo]:
+    r"""`solve_conjugate_gradient` for what the posterior knows of the data.
+
+    Shear enters the posterior of a real map only through :math:`b = \mathrm{Re}\, A^\dagger W
+    \gamma` and the weights.
+
+    Args:
+        information: :math:`b`, real, shape ``(ny, nx)``.
+        weight: W, shape ``(2, ny, nx)``.
+        grid: pixel grid.
+        prior: Gaussian prior on the same grid.
+        phase: as in `solve_conjugate_gradient`.
+        tolerance: as in `solve_conjugate_gradient`.
+        max_iterations: stop here in any case.
+
+    Returns:
+        Real convergence of zero mean, shape ``(ny, nx)``, and `SolverInfo`.
+    """
+    amplitude = prior.amplitude
+    response = amplitude * phase(grid, information.dtype)
 
     def normal(u: jax.Array) -> jax.Array:
-        shear = jnp.fft.ifft2(phase * u, norm="ortho")
-        return u + adjoint(apply_weight(data.weight, shear))
+        shear = jnp.fft.ifft2(response * u, norm="ortho")
+        weighted = jnp.fft.fft2(apply_weight(weight, shear), norm="ortho")
+        return u + _of_real_map(response.conj() * weighted)
 
     # The operator is linear and symmetric over the reals only, so the solver sees real pairs.
-    inverse = (1 / (1 + jnp.mean(data.weight) * amplitude**2))[None]
+    inverse = (1 / (1 + jnp.mean(weight) * (response * response.conj()).real))[None]
     pair, info = conjugate_gradient(
         lambda u: _to_pair(normal(jax.lax.complex(*u))),
-        _to_pair(adjoint(apply_weight(data.weight, data.shear))),
+        _to_pair(amplitude * jnp.fft.fft2(information, norm="ortho")),
         lambda residual: inverse * residual,
         tolerance,
         max_iterations,
@@ -75,12 +119,15 @@ def _to_pair(modes: jax.Array) -> jax.Array:
 
 def _of_real_map(modes: jax.Array) -> jax.Array:
     """The Fourier modes of the real part of a map, from the modes of the complex map."""
-    mirrored = jnp.roll(jnp.flip(modes, (-2, -1)), 1, (-2, -1))
-    return 0.5 * (modes + mirrored.conj())
+    return 0.5 * (modes + mirrored(modes).conj())
 
 
 def gaussian_fluctuation(
-    key: jax.Array, data: ShearMap, prior: GaussianPrior, solver: Solver = solve_conjugate_gradient
+    key: jax.Array,
+    data: ShearMap,
+    prior: GaussianPrior,
+    phase: Phase = spin2_phase,
+    solver: Solver = solve_conjugate_gradient,
 ) -> tuple[jax.Array, SolverInfo]:
     r"""One draw of (posterior sample - posterior mean), by constrained realisation.
 
@@ -94,6 +141,7 @@ def gaussian_fluctuation(
         key: PRNG key.
         data: the observed shear; only its weights and grid are used.
         prior: Gaussian prior on the same grid.
+        phase: of the operator A, in the simulation and in the filter.
         solver: solver of the Wiener equation.
 
     Returns:
@@ -108,6 +156,6 @@ def gaussian_fluctuation(
     noise_std = jnp.where(observed, 1 / jnp.sqrt(jnp.where(observed, data.weight, 1)), 0)
     white = jax.random.normal(key_noise, data.weight.shape, data.weight.dtype)
     noise = jax.lax.complex(*(noise_std * white))
-    simulated = replace(data, shear=shear_from_convergence(truth, data.grid) + noise)
-    filtered, info = solver(simulated, prior)
+    simulated = replace(data, shear=shear_from_convergence(truth, data.grid, phase) + noise)
+    filtered, info = solver(simulated, prior, phase)
     return truth - filtered, info

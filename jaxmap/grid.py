@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ARCMIN = math.pi / (180 * 60)
 """One arcminute in radians."""
 
+WIDEST_FIELD_DEG = 20.0
+"""Beyond this a tangent plane stretches lengths at its rim by more than three per cent."""
+
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Mass maps on disk: FITS with WCS, and posterior samples as NetCDF.
+"""Maps on disk: of mass and of shear as FITS with WCS, and posterior samples as NetCDF.
 
 Files are written beside their final name and moved there when whole, so that a name never stands
 for half a file.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 import jaxmap
+from jaxmap.catalog import ShearMap
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
@@ -47,30 +49,8 @@ def write_mass_map(
         mass_map: what to write, in its own precision.
         provenance: anything JSON can hold.
     """
-    from astropy.io import fits
-
-    header = fits.Header()
-    if mass_map.grid.centre_deg is not None:
-        header = mass_map.grid.wcs().to_header()
-    hdus = fits.HDUList([fits.PrimaryHDU()])
-    hdus[0].header["ORIGIN"] = f"jaxmap {jaxmap.__version__}"
-    for extension, name in _PLANES.items():
-        values = getattr(mass_map, name)
-        if values is None:
-            continue
-        array = np.asarray(values)
-        if array.dtype == bool:
-            array = array.astype(np.uint8)
-        hdus.append(fits.ImageHDU(array, header=header, name=extension))
-        hdus[-1].header["PIXSCALE"] = (mass_map.grid.pixel_arcmin * 60, "[arcsec]")
-    text = {"grid": _grid_to_dict(mass_map.grid), "provenance": provenance or {}}
-    columns = [
-        fits.Column(name, format=f"{max(len(encoded), 1)}A", array=[encoded])
-        for name, encoded in ((key, json.dumps(value)) for key, value in text.items())
-    ]
-    hdus.append(fits.BinTableHDU.from_columns(columns, name="PROVENANCE"))
-    with atomic_path(path) as temporary:
-        hdus.writeto(temporary, overwrite=True, checksum=True)
+    planes = {name: getattr(mass_map, field) for name, field in _PLANES.items()}
+    _write_planes(path, planes, mass_map.grid, provenance)
 
 
 def read_mass_map(path: str | Path) -> MassMap:
@@ -79,15 +59,47 @@ def read_mass_map(path: str | Path) -> MassMap:
     Raises:
         ValueError: if the file is not whole or not a jaxmap mass map.
     """
-    arrays: dict[str, Any] = {}
-    with _open_fits(path) as hdus:
-        grid = Grid(**_grid_fields(json.loads(hdus["PROVENANCE"].data["grid"][0])))
-        for extension, name in _PLANES.items():
-            if extension in hdus and extension != "SNR":
-                data = hdus[extension].data
-                native = np.asarray(data, data.dtype.newbyteorder("="))
-                arrays[name] = native.astype(bool) if name == "mask" else native
-    return MassMap(grid=grid, **arrays)
+    optional = _PLANES.keys() - {"KAPPA_E", "MASK", "SNR"}
+    planes, grid = _read_planes(path, ("KAPPA_E", "MASK"), optional)
+    fields: dict[str, Any] = {_PLANES[name]: values for name, values in planes.items()}
+    fields["mask"] = fields["mask"].astype(bool)
+    return MassMap(grid=grid, **fields)
+
+
+def write_shear_map(
+    path: str | Path, shear: ShearMap, provenance: dict[str, Any] | None = None
+) -> None:
+    """Write a shear map as multi-extension FITS, laid out as by `write_mass_map`.
+
+    Extensions: the images ``G1`` and ``G2``, their inverse noise variances ``WEIGHT1`` and
+    ``WEIGHT2`` (0 = masked) and, where known, ``NGAL``; ``PROVENANCE``.
+
+    Args:
+        path: file to write; replaced only once the new one is whole.
+        shear: what to write, in its own precision.
+        provenance: anything JSON can hold.
+    """
+    planes = {
+        "G1": shear.shear.real,
+        "G2": shear.shear.imag,
+        "WEIGHT1": shear.weight[0],
+        "WEIGHT2": shear.weight[1],
+        "NGAL": shear.counts,
+    }
+    _write_planes(path, planes, shear.grid, provenance)
+
+
+def read_shear_map(path: str | Path) -> ShearMap:
+    """Read a map written by `write_shear_map`, without loss, as arrays on the host.
+
+    Raises:
+        ValueError: if the file is not whole or not a jaxmap shear map.
+    """
+    planes, grid = _read_planes(path, ("G1", "G2", "WEIGHT1", "WEIGHT2"), ("NGAL",))
+    weight: Any = np.stack([planes["WEIGHT1"], planes["WEIGHT2"]])
+    shear: Any = planes["G1"] + 1j * planes["G2"]
+    counts: Any = planes.get("NGAL")
+    return ShearMap(shear, weight, grid, counts)
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -150,6 +162,49 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
         ) from error
 
 
+def _write_planes(
+    path: str | Path,
+    planes: Mapping[str, ArrayLike | None],
+    grid: Grid,
+    provenance: dict[str, Any] | None,
+) -> None:
+    from astropy.io import fits
+
+    header = fits.Header()
+    if grid.centre_deg is not None:
+        header = grid.wcs().to_header()
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    hdus[0].header["ORIGIN"] = f"jaxmap {jaxmap.__version__}"
+    for extension, values in planes.items():
+        if values is None:
+            continue
+        array = np.asarray(values)
+        if array.dtype == bool:
+            array = array.astype(np.uint8)
+        hdus.append(fits.ImageHDU(array, header=header, name=extension))
+        hdus[-1].header["PIXSCALE"] = (grid.pixel_arcmin * 60, "[arcsec]")
+    text = {"grid": _grid_to_dict(grid), "provenance": provenance or {}}
+    columns = [
+        fits.Column(name, format=f"{max(len(encoded), 1)}A", array=[encoded])
+        for name, encoded in ((key, json.dumps(value)) for key, value in text.items())
+    ]
+    hdus.append(fits.BinTableHDU.from_columns(columns, name="PROVENANCE"))
+    with atomic_path(path) as temporary:
+        hdus.writeto(temporary, overwrite=True, checksum=True)
+
+
+def _read_planes(
+    path: str | Path, required: Collection[str], optional: Collection[str]
+) -> tuple[dict[str, np.ndarray], Grid]:
+    planes = {}
+    with _open_fits(path) as hdus:
+        grid = Grid(**_grid_fields(json.loads(hdus["PROVENANCE"].data["grid"][0])))
+        for name in (*required, *(name for name in optional if name in hdus)):
+            data = hdus[name].data
+            planes[name] = np.asarray(data, data.dtype.newbyteorder("="))
+    return planes, grid
+
+
 @contextmanager
 def _open_fits(path: str | Path) -> Iterator[Any]:
     from astropy.io import fits
@@ -165,7 +220,7 @@ def _open_fits(path: str | Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise
     except (OSError, KeyError, TypeError, ValueError, AstropyWarning) as error:
-        raise ValueError(f"{path} is not a whole jaxmap mass map ({error})") from error
+        raise ValueError(f"{path} is not a whole jaxmap map ({error})") from error
 
 
 def _grid_to_dict(grid: Grid) -> dict[str, Any]:

@@ -131,6 +131,22 @@ def matter_power_table(
     return MatterPower(k, z, power, jnp.asarray(omega_m, float))
 
 
+@jax.jit
+def linear_power_table(cosmology: Cosmology) -> tuple[jax.Array, jax.Array]:
+    """Linear P(k) today, for the initial conditions of simulations; some seconds.
+
+    Returns:
+        1024 wave numbers, 1e-4 to 300 h/Mpc, and the power in (Mpc/h)^3.
+
+    References:
+        Eisenstein & Hu (1998), ApJ 496, 605.
+    """
+    k = jnp.geomspace(1e-4, 300.0, 1024)
+    with jax_cosmology(cosmology) as (jax_cosmo, cosmo):
+        transfer = jax_cosmo.transfer.Eisenstein_Hu
+        return k, jax_cosmo.power.linear_matter_power(cosmo, k, 1.0, transfer)
+
+
 def matter_power(cosmology: Cosmology) -> MatterPower:
     """P(k, z) of a cosmology: shipped for `PLANCK18`, else computed once and kept on disk.
 
@@ -200,6 +216,17 @@ def read_table(path: Path, cosmology: Cosmology) -> MatterPower | None:
 
 
 @contextlib.contextmanager
+def jax_cosmology(cosmology: Cosmology) -> Iterator[tuple[Any, Any]]:
+    """jax-cosmo and its object of a cosmology; for use inside ``jax.jit`` only.
+
+    The object keeps what it computes, and would leak tracers: it must not outlast the context.
+    """
+    with _corrected_jax_cosmo() as jax_cosmo, jax.numpy_rank_promotion("allow"):
+        omega_m, omega_b, *others = astuple(cosmology)
+        yield jax_cosmo, jax_cosmo.Cosmology(omega_m - omega_b, omega_b, *others, 0.0, -1.0, 0.0)
+
+
+@contextlib.contextmanager
 def _corrected_jax_cosmo() -> Iterator[Any]:
     """jax-cosmo with two functions of version 0.1.0 replaced while the context lasts.
 
@@ -209,7 +236,7 @@ def _corrected_jax_cosmo() -> Iterator[Any]:
     to a power law, so its logarithm is what we interpolate: else the kinks between 256 radii cost
     0.2 % in derivatives. The originals come back afterwards, for the user's other code.
     """
-    jax_cosmo = _import_jax_cosmo()
+    jax_cosmo = import_jax_cosmo()
     power, background = jax_cosmo.power, jax_cosmo.background
     if importlib.metadata.version("jax-cosmo") != "0.1.0":
         log.warning("jax-cosmo is not version 0.1.0; using it without the known corrections")
@@ -242,7 +269,7 @@ def _variance_in_spheres(cosmo: Any, radius: float, transfer_fn: Any, **kwargs: 
     return jnp.sum(factor * power)
 
 
-def _import_jax_cosmo() -> Any:
+def import_jax_cosmo() -> Any:
     """Import jax-cosmo without setuptools, whose ``pkg_resources`` it asks for its own version."""
     if "jax_cosmo" in sys.modules:
         return sys.modules["jax_cosmo"]

@@ -13,6 +13,9 @@ import jax.numpy as jnp
 
 from jaxmap.grid import ARCMIN, Grid
 
+Phase = Callable[[Grid, jnp.dtype | type], jax.Array]
+"""What makes shear of convergence, mode by mode: `spin2_phase`, or `two_map_phase`."""
+
 
 def spin2_phase(grid: Grid, dtype: jnp.dtype | type = float) -> jax.Array:
     r"""The Kaiser-Squires phase of every Fourier mode.
@@ -33,16 +36,46 @@ def spin2_phase(grid: Grid, dtype: jnp.dtype | type = float) -> jax.Array:
     return jax.lax.complex((x * x - y * y) * inverse, 2 * x * y * inverse)
 
 
-def shear_from_convergence(convergence: jax.Array, grid: Grid) -> jax.Array:
+def two_map_phase(grid: Grid, dtype: jnp.dtype | type = float) -> jax.Array:
+    r"""The phase of shear whose components were made one by one, as two real maps.
+
+    .. math:: P_h(\ell) = \tfrac12 [P(\ell) + P(-\ell)], \qquad
+              \gamma_a = \mathrm{Re}\, F^* [P_a \tilde\kappa]
+              \;\Leftrightarrow\; \tilde\gamma = P_h \tilde\kappa
+              \quad \text{for real } \kappa
+
+    For simulations that make shear so, the public benchmark among them: their exact operator, on
+    the grid that they made it on and on no larger one. A real map keeps of :math:`P_a` what is the
+    same at :math:`\ell` and :math:`-\ell`. On odd grids that is all of it. On even grids the
+    Nyquist row and column are aliased onto themselves, and :math:`P_2`, odd there, drops out:
+    :math:`|P_h| \le 1`, no longer unitary, which moves the benchmark's Wiener map by 0.2 %
+    (``experiments/table1.py``).
+
+    Returns:
+        Complex, shape ``(ny, nx)``; equal to `spin2_phase` but on the Nyquist row and column.
+    """
+    phase = spin2_phase(grid, dtype)
+    return (phase + mirrored(phase)) / 2
+
+
+def mirrored(modes: jax.Array) -> jax.Array:
+    r"""The value at :math:`-\ell` for every :math:`\ell` of the grid, shape ``(..., ny, nx)``."""
+    return jnp.roll(jnp.flip(modes, (-2, -1)), 1, (-2, -1))
+
+
+def shear_from_convergence(
+    convergence: jax.Array, grid: Grid, phase: Phase = spin2_phase
+) -> jax.Array:
     r"""Shear of a flat-sky, periodic convergence map.
 
     .. math:: \tilde\gamma(\ell) = P(\ell)\, \tilde\kappa(\ell)
 
-    Unitary on complex fields but for the mean, which it removes.
+    With the default phase unitary on complex fields but for the mean, which it removes.
 
     Args:
         convergence: :math:`\kappa`, shape ``(ny, nx)``, dimensionless; complex for E + iB.
         grid: pixel grid of the map.
+        phase: :math:`P`; `two_map_phase` for shear made as two real maps.
 
     Returns:
         Complex shear :math:`\gamma_1 + i\gamma_2`, same shape.
@@ -50,10 +83,10 @@ def shear_from_convergence(convergence: jax.Array, grid: Grid) -> jax.Array:
     References:
         Kaiser & Squires (1993), ApJ 404, 441; Remy et al., Eq. 7.
     """
-    return _multiply_modes(convergence, spin2_phase(grid, convergence.dtype))
+    return _multiply_modes(convergence, phase(grid, convergence.dtype))
 
 
-def convergence_from_shear(shear: jax.Array, grid: Grid) -> jax.Array:
+def convergence_from_shear(shear: jax.Array, grid: Grid, phase: Phase = spin2_phase) -> jax.Array:
     r"""Kaiser-Squires inversion: adjoint and, but for the mean, inverse of the shear operator.
 
     .. math:: \tilde\kappa(\ell) = P^*(\ell)\, \tilde\gamma(\ell)
@@ -61,6 +94,7 @@ def convergence_from_shear(shear: jax.Array, grid: Grid) -> jax.Array:
     Args:
         shear: complex, shape ``(ny, nx)``.
         grid: pixel grid of the map.
+        phase: :math:`P`; with another than `spin2_phase` this is the adjoint, not the inverse.
 
     Returns:
         Complex convergence, E mode + i B mode, with zero mean.
@@ -68,7 +102,7 @@ def convergence_from_shear(shear: jax.Array, grid: Grid) -> jax.Array:
     References:
         Kaiser & Squires (1993), ApJ 404, 441; Remy et al., Eq. 6 (Eq. 7 there lacks the conjugate).
     """
-    return _multiply_modes(shear, spin2_phase(grid, shear.dtype).conj())
+    return _multiply_modes(shear, phase(grid, shear.dtype).conj())
 
 
 def reduced_shear(convergence: jax.Array, grid: Grid) -> jax.Array:

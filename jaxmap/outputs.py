@@ -47,7 +47,7 @@ def origin(
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that, given as a configuration, repeat this run."""
-    aside = ("command", "config", "quiet", "verbose", "out", "json")
+    aside = ("command", "run", "config", "quiet", "verbose", "out", "json")
     chosen = {}
     for name, value in vars(options).items():
         if value is None or name in aside:
@@ -101,6 +101,8 @@ def write_catalog(path: Path, catalog: ShearCatalog) -> None:
         "e2": catalog.ellipticity.imag,
         "weight": catalog.weight,
     }
+    if catalog.z is not None:
+        columns["z"] = catalog.z
     Table(columns).write(path)
 
 

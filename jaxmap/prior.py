@@ -1,11 +1,22 @@
-"""Priors on the convergence; here the analytic one, a Gaussian field with a known spectrum."""
+"""Priors on the convergence; here the analytic one, a Gaussian field with a known spectrum.
+
+Learned ones are in `jaxmap.hybrid_prior`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+
+
+class Prior(Protocol):
+    """A density of convergence maps, known by the score of its convolutions."""
+
+    def score(self, convergence: jax.Array, sigma: float | jax.Array) -> jax.Array:
+        r"""Gradient of the log density convolved with :math:`N(0, \sigma^2)`, ``(ny, nx)``."""
 
 
 @jax.tree_util.register_dataclass

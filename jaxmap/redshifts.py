@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,15 +24,16 @@ _DENSITY_NAMES = {"nz", "n", "density", "pz", "pdf", "p", "dndz", "nofz", "pofz"
 class RedshiftDistribution:
     r"""Redshift distribution of the sources, linear between the rows of a table and zero outside.
 
-    A table of one row is a single source plane: all galaxies at that redshift.
+    A table of one row is a single source plane: all galaxies at that redshift. Made by
+    `redshift_distribution`, of host arrays in float64, so that it serves in either precision.
 
     Args:
         z: redshifts, ascending, shape ``(n,)``.
         density: n(z) with unit integral, shape ``(n,)``; 1 for a single plane.
     """
 
-    z: jax.Array
-    density: jax.Array
+    z: jax.Array | np.ndarray
+    density: jax.Array | np.ndarray
 
 
 def redshift_distribution(z: ArrayLike, density: ArrayLike = 1.0) -> RedshiftDistribution:
@@ -71,7 +73,56 @@ def redshift_distribution(z: ArrayLike, density: ArrayLike = 1.0) -> RedshiftDis
         raise ValueError("n(z) is zero everywhere; expected some density above 0")
     if z_host[-1] == 0:
         raise ValueError("the single source plane is at redshift 0; expected a redshift above 0")
-    return RedshiftDistribution(jnp.asarray(z_host, float), jnp.asarray(n_host / total, float))
+    return RedshiftDistribution(z_host, n_host / total)
+
+
+def smail_redshifts(
+    alpha: float, beta: float, z0: float, highest_z: float = 4.0, num_rows: int = 400
+) -> RedshiftDistribution:
+    r"""Smail's analytic redshift distribution as a table.
+
+    .. math:: n(z) \propto z^\alpha\, e^{-(z / z_0)^\beta}
+
+    Args:
+        alpha, beta, z0: exponents and scale, all above 0.
+        highest_z: where the table ends; the tail beyond is left out.
+        num_rows: redshifts in the table, evenly spaced.
+
+    Raises:
+        ValueError: for parameters that are not finite numbers above 0.
+
+    References:
+        Smail, Ellis & Fitchett (1994), MNRAS 270, 245.
+    """
+    for name, value in {"alpha": alpha, "beta": beta, "z0": z0, "highest_z": highest_z}.items():
+        if not 0 < value < np.inf:
+            raise ValueError(f"{name} of n(z) is {value}; expected a finite number above 0")
+    z = np.linspace(0, highest_z, num_rows)
+    return redshift_distribution(z, z**alpha * np.exp(-((z / z0) ** beta)))
+
+
+@partial(jax.jit, static_argnames="num")
+def draw_redshifts(key: jax.Array, redshifts: RedshiftDistribution, num: int) -> jax.Array:
+    r"""Redshifts of single galaxies, by the inverse of the cumulative n(z); pure.
+
+    Inside an interval of the table the cumulative distribution is a parabola, whose root is
+
+    .. math:: z = z_i + \Delta z \frac{r (n_i + n_{i+1})}
+              {n_i + \sqrt{n_i^2 + r (n_{i+1}^2 - n_i^2)}}, \qquad r \sim U(0, 1)
+
+    Returns:
+        Shape ``(num,)``.
+    """
+    z, density = jnp.asarray(redshifts.z), jnp.asarray(redshifts.density)
+    if z.shape[0] == 1:
+        return jnp.full(num, z[0])
+    share = jnp.diff(z) * (density[:-1] + density[1:]) / 2
+    key_interval, key_inside = jax.random.split(key)
+    interval = jax.random.choice(key_interval, share.shape[0], (num,), p=share)
+    low, high = density[:-1][interval], density[1:][interval]
+    r = jax.random.uniform(key_inside, (num,), z.dtype)
+    root = low + jnp.sqrt(low**2 + r * (high**2 - low**2))
+    return z[:-1][interval] + jnp.diff(z)[interval] * r * (low + high) / root
 
 
 def source_quadrature(redshifts: RedshiftDistribution) -> tuple[jax.Array, jax.Array]:
@@ -85,7 +136,7 @@ def source_quadrature(redshifts: RedshiftDistribution) -> tuple[jax.Array, jax.A
     Returns:
         ``(z, weight)``, shape ``(q,)`` each.
     """
-    z, density = redshifts.z, redshifts.density
+    z, density = jnp.asarray(redshifts.z), jnp.asarray(redshifts.density)
     num_intervals = z.shape[0] - 1
     if num_intervals == 0:
         return z, density

@@ -8,6 +8,7 @@ only it has reverse-mode gradients.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
 from jaxmap.likelihood import ShearLikelihood, apply_weight
-from jaxmap.operators import convergence_from_shear, shear_from_convergence
+from jaxmap.operators import Phase, convergence_from_shear, shear_from_convergence, spin2_phase
 from jaxmap.prior import GaussianPrior
 from jaxmap.solvers import SolverInfo
 
@@ -23,6 +24,7 @@ from jaxmap.solvers import SolverInfo
 def solve_messenger(
     data: ShearMap,
     prior: GaussianPrior,
+    phase: Phase = spin2_phase,
     tolerance: float = 1e-5,
     max_iterations: int = 10_000,
     cooling: float = 0.7,
@@ -35,13 +37,14 @@ def solve_messenger(
 
     .. math::
         t = A\kappa + \frac{T w}{1 + (T - \tau) w} (\gamma - A\kappa), \qquad
-        \tilde\kappa = \frac{S}{S + T} P^* \tilde t
+        \tilde\kappa = \frac{S P^*}{S |P|^2 + T} \tilde t
 
     while :math:`\lambda` cools to 1 from the largest prior power over :math:`\tau`.
 
     Args:
         data: observed shear.
         prior: Gaussian prior on the same grid.
+        phase: :math:`P`, of the operator A that made the shear.
         tolerance: on the residual of the normal equations relative to their right-hand side, the
             measure of `solve_conjugate_gradient`; tested once cooled.
         max_iterations: stop here in any case.
@@ -55,7 +58,12 @@ def solve_messenger(
         Elsner & Wandelt (2013), A&A 549, A111.
     """
     variance, tau = prior.amplitude**2, 1 / jnp.max(data.weight)
-    residual_of = _residual_of_step(data, variance, tau)
+    transmission = jnp.abs(phase(data.grid, data.shear.dtype)) ** 2
+
+    def window(noise: jax.Array) -> jax.Array:
+        return variance / (transmission * variance + noise)
+
+    residual_of = _residual_of_step(data, prior, phase, tau * window(tau))
     hottest = jnp.maximum(jnp.max(variance) / tau, 1)
 
     def unfinished(state: _Messenger) -> jax.Array:
@@ -65,11 +73,11 @@ def solve_messenger(
         convergence, _, step = state
         heat = jnp.maximum(hottest * cooling ** (step // steps_per_level), 1)
         noise = heat * tau
-        predicted = shear_from_convergence(convergence, data.grid)
+        predicted = shear_from_convergence(convergence, data.grid, phase)
         gain = noise * data.weight / (1 + (noise - tau) * data.weight)
         messenger = predicted + apply_weight(gain, data.shear - predicted)
-        raw = convergence_from_shear(messenger, data.grid).real
-        new = _filter(raw, variance / (variance + noise))
+        raw = convergence_from_shear(messenger, data.grid, phase).real
+        new = _filter(raw, window(noise))
         residual = jnp.where(heat > 1, jnp.inf, residual_of(new - convergence))
         return _Messenger(new, residual, step + 1)
 
@@ -88,6 +96,7 @@ class _Messenger(NamedTuple):
 def solve_proximal(
     data: ShearMap,
     prior: GaussianPrior,
+    phase: Phase = spin2_phase,
     tolerance: float = 1e-5,
     max_iterations: int = 10_000,
 ) -> tuple[jax.Array, SolverInfo]:
@@ -97,11 +106,13 @@ def solve_proximal(
         \tilde\kappa_{n+1} = \frac{S}{S + \tau} F [x_n + \tau A^\dagger W (\gamma - A x_n)], \qquad
         x_{n+1} = \kappa_{n+1} + \beta_n (\kappa_{n+1} - \kappa_n)
 
-    with :math:`\tau = 1/\max w` and Nesterov's momentum, restarted where it points uphill.
+    with :math:`\tau = 1/\max w` and Nesterov's momentum, restarted where it points uphill; for
+    any phase with :math:`|P| \le 1`.
 
     Args:
         data: observed shear.
         prior: Gaussian prior on the same grid.
+        phase: as in `solve_messenger`.
         tolerance: as in `solve_messenger`.
         max_iterations: stop here in any case.
 
@@ -113,15 +124,16 @@ def solve_proximal(
         Comput. Math. 15, 715.
     """
     variance, tau = prior.amplitude**2, 1 / jnp.max(data.weight)
-    residual_of = _residual_of_step(data, variance, tau)
-    likelihood = ShearLikelihood(data)
+    window = variance / (variance + tau)
+    residual_of = _residual_of_step(data, prior, phase, tau * window)
+    likelihood = ShearLikelihood(data, partial(shear_from_convergence, phase=phase))
 
     def unfinished(state: _Proximal) -> jax.Array:
         return (state.residual > tolerance) & (state.step < max_iterations)
 
     def advance(state: _Proximal) -> _Proximal:
         convergence, point, momentum, _, step = state
-        new = _filter(point + tau * likelihood.score(point), variance / (variance + tau))
+        new = _filter(point + tau * likelihood.score(point), window)
         uphill = jnp.sum((point - new) * (new - convergence)) > 0
         momentum = jnp.where(uphill, 1, momentum)
         grown = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
@@ -147,19 +159,18 @@ def _filter(field: jax.Array, window: jax.Array) -> jax.Array:
 
 
 def _residual_of_step(
-    data: ShearMap, variance: jax.Array, tau: jax.Array
+    data: ShearMap, prior: GaussianPrior, phase: Phase, gain: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
     r"""The relative residual of the normal equations, read off an undamped step.
 
-    A step from x is :math:`\delta = S\tau/(S + \tau)\, r` with
+    A step from x is :math:`\delta = G r` with a gain G per mode and
     :math:`r = A^\dagger W(\gamma - Ax) - S^{-1} x`; the norm is that of :math:`S^{1/2} r` over
     :math:`S^{1/2} A^\dagger W \gamma`.
     """
-    amplitude = jnp.sqrt(variance)
-    source = convergence_from_shear(apply_weight(data.weight, data.shear), data.grid).real
-    target = jnp.linalg.norm(amplitude * jnp.fft.fft2(source))
-    known = amplitude > 0
-    scale = jnp.where(known, (variance + tau) / (tau * jnp.where(known, amplitude, 1)), 0)
+    source = convergence_from_shear(apply_weight(data.weight, data.shear), data.grid, phase).real
+    target = jnp.linalg.norm(prior.amplitude * jnp.fft.fft2(source))
+    moves = gain > 0
+    scale = jnp.where(moves, prior.amplitude / jnp.where(moves, gain, 1), 0)
 
     def relative(delta: jax.Array) -> jax.Array:
         return jnp.linalg.norm(scale * jnp.fft.fft2(delta)) / jnp.where(target > 0, target, 1)

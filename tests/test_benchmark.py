@@ -11,7 +11,7 @@ from jaxmap.cli import main
 from jaxmap.estimators import KaiserSquires, Wiener
 from jaxmap.grid import Grid
 from jaxmap.metrics import accuracy_observed, accuracy_published
-from jaxmap.operators import shear_from_convergence
+from jaxmap.operators import shear_from_convergence, spin2_phase, two_map_phase
 from jaxmap.simulation.fields import gaussian_field
 
 
@@ -167,6 +167,24 @@ def test_command_writes_the_figures(case_file, tmp_path, capsys):
     other = json.loads(report.read_text())["methods"]
     assert other["ks"]["rmse_C"] == methods["ks"]["rmse_C"]
     assert other["wiener"]["rmse_C"] != methods["wiener"]["rmse_C"]
+
+
+def test_command_takes_shear_as_two_real_maps(case_file, tmp_path):
+    """On an even grid the Wiener map is that of the two-map phase, and not of the unitary one."""
+    report = tmp_path / "report.json"
+    assert main(["benchmark", str(case_file), "--methods", "wiener", "--json", str(report)]) == 0
+    found = json.loads(report.read_text())["methods"]["wiener"]["rmse_C"]
+    case = read_case(case_file)
+    exact, unitary = (
+        score(
+            case,
+            {"wiener": Wiener(case.spectrum, num_samples=0, margin=0, phase=phase)},
+            jax.random.key(0),
+        )["wiener"]["rmse_C"]
+        for phase in (two_map_phase, spin2_phase)
+    )
+    assert found == pytest.approx(exact, rel=1e-6)
+    assert found != pytest.approx(unitary, rel=1e-4)
 
 
 def test_the_case_itself_is_never_overwritten(case_file, tmp_path, capsys):

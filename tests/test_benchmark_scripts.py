@@ -23,7 +23,9 @@ ROW_KEYS = {
         "error",
         "residual",
     },
+    "networks": {"network", "size", "parameters", "gflop", "seconds", "over_published"},
     "binning": {"step", "seconds", "over_numpy", "over_numpy_with_index"},
+    "simulation": {"simulator", "seconds_per_map", "maps_per_second", "cpu_seconds_per_map"},
     "map_size": {
         "method",
         "size",

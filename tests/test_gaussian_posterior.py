@@ -10,19 +10,21 @@ from conftest import dense, simulated_data
 
 from jaxmap.gaussian_posterior import gaussian_fluctuation, solve_conjugate_gradient
 from jaxmap.grid import Grid
-from jaxmap.operators import shear_from_convergence
+from jaxmap.operators import shear_from_convergence, spin2_phase, two_map_phase
 from jaxmap.prior import GaussianPrior
 from jaxmap.solvers import conjugate_gradient
 from jaxmap.spectra import PowerSpectrum, mode_variance, power_spectrum
 from jaxmap.wiener_solvers import solve_messenger, solve_proximal
 
+PHASES = (spin2_phase, two_map_phase)
 
-def exact_posterior(data, prior):
+
+def exact_posterior(data, prior, phase=spin2_phase):
     """Mean and covariance by dense algebra, on maps of zero mean."""
     size = data.grid.num_pixels
 
     def shear_of(flat):
-        shear = shear_from_convergence(flat.reshape(data.grid.shape), data.grid).ravel()
+        shear = shear_from_convergence(flat.reshape(data.grid.shape), data.grid, phase).ravel()
         return jnp.concatenate([shear.real, shear.imag])
 
     def colour(flat):
@@ -39,21 +41,30 @@ def exact_posterior(data, prior):
 
 
 @pytest.fixture(scope="module")
-def dense_case(spectrum):
+def dense_cases(spectrum):
     grid = Grid((16, 16), 1.5)
     prior = GaussianPrior(mode_variance(spectrum, grid))
     data = simulated_data(jax.random.key(3), prior.sample(jax.random.key(4)), grid)
-    return data, prior, *exact_posterior(data, prior)
+    return {phase: (data, prior, *exact_posterior(data, prior, phase)) for phase in PHASES}
 
 
+@pytest.fixture(scope="module")
+def dense_case(dense_cases):
+    return dense_cases[spin2_phase]
+
+
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("solver", [solve_conjugate_gradient, solve_messenger, solve_proximal])
-def test_every_solver_finds_the_dense_wiener_filter(dense_case, solver):
-    data, prior, mean, _ = dense_case
-    found, info = jax.jit(solver, static_argnames=("tolerance", "max_iterations"))(
-        data, prior, tolerance=1e-10, max_iterations=100_000
+def test_every_solver_finds_the_dense_wiener_filter(dense_cases, solver, phase):
+    data, prior, mean, _ = dense_cases[phase]
+    found, info = jax.jit(solver, static_argnames=("phase", "tolerance", "max_iterations"))(
+        data, prior, phase=phase, tolerance=1e-10, max_iterations=100_000
     )
     assert float(info.residual) <= 1e-10
-    assert float(jnp.linalg.norm(found - mean) / jnp.linalg.norm(mean)) < 1e-7
+    assert relative(found, mean) < 1e-7
+    # The control: the posterior under the other phase.
+    (other,) = set(PHASES) - {phase}
+    assert relative(found, dense_cases[other][2]) > 1e-3
 
 
 @pytest.mark.parametrize("shape", [(15, 16), (13, 7), (1, 24)])
@@ -94,23 +105,27 @@ def test_more_steps_than_the_precision_allows_do_no_harm(dense_case):
     assert relative(found, mean) < 1e-4
 
 
-def test_wiener_filter_differentiates_and_batches(dense_case, spectrum):
+@pytest.mark.parametrize("phase", PHASES)
+def test_wiener_filter_differentiates_and_batches(dense_case, spectrum, phase):
     """Linear in the data: the derivative along a direction is the filter of that direction."""
     data, prior, _, _ = dense_case
     direction = shear_from_convergence(prior.sample(jax.random.key(9)), data.grid)
 
+    @jax.jit
     def filtered(shear):
-        return solve_conjugate_gradient(replace(data, shear=shear), prior, tolerance=1e-12)[0]
+        changed = replace(data, shear=shear)
+        return solve_conjugate_gradient(changed, prior, phase, tolerance=1e-12)[0]
 
     _, tangent = jax.jvp(filtered, (data.shear,), (direction,))
     np.testing.assert_allclose(tangent, filtered(direction), atol=1e-9)
     # Reverse mode: the gradient with respect to the prior's variance, against differences.
     step = 1e-4
 
+    @jax.jit
     def power(scale):
         louder = PowerSpectrum(spectrum.ell, scale * spectrum.c_ell)
         wider = GaussianPrior(mode_variance(louder, data.grid))
-        return jnp.sum(solve_conjugate_gradient(data, wider, tolerance=1e-12)[0] ** 2)
+        return jnp.sum(solve_conjugate_gradient(data, wider, phase, tolerance=1e-12)[0] ** 2)
 
     difference = (power(1 + step) - power(1 - step)) / (2 * step)
     assert float(jax.grad(power)(1.0)) == pytest.approx(float(difference), rel=1e-5)
@@ -138,12 +153,16 @@ def test_conjugate_gradient_is_exact_after_as_many_steps_as_unknowns():
 NUM_DRAWS = 3000
 
 
+def draws_of(data, prior, **settings):
+    keys = jax.random.split(jax.random.key(11), NUM_DRAWS)
+    draw = jax.jit(jax.vmap(lambda key: gaussian_fluctuation(key, data, prior, **settings)[0]))
+    return draw(keys).reshape(NUM_DRAWS, -1)
+
+
 @pytest.fixture(scope="module")
 def fluctuations(dense_case):
     data, prior, _, _ = dense_case
-    keys = jax.random.split(jax.random.key(11), NUM_DRAWS)
-    draw = jax.jit(jax.vmap(lambda key: gaussian_fluctuation(key, data, prior)[0]))
-    return draw(keys).reshape(NUM_DRAWS, -1)
+    return draws_of(data, prior)
 
 
 def whitened_power(draws, covariance):
@@ -155,12 +174,27 @@ def whitened_power(draws, covariance):
 
 def test_samples_have_the_exact_covariance(dense_case, fluctuations):
     """Along every principal axis within 5 standard errors, in the mean within 4; and unbiased."""
-    covariance = dense_case[3]
-    power = whitened_power(fluctuations, covariance)
+    assert_exact_covariance(fluctuations, dense_case[3])
+
+
+def test_samples_have_the_exact_covariance_with_two_real_maps(dense_cases):
+    """The same with the two-map phase; the control simulates shear with the unitary one."""
+    data, prior, _, covariance = dense_cases[two_map_phase]
+    assert_exact_covariance(draws_of(data, prior, phase=two_map_phase), covariance)
+
+    def solve_as_two_maps(data, prior, _):
+        return solve_conjugate_gradient(data, prior, two_map_phase)
+
+    power = whitened_power(draws_of(data, prior, solver=solve_as_two_maps), covariance)
+    assert abs(float(power.mean()) - 1) > 4 * np.sqrt(2 / NUM_DRAWS / power.size)
+
+
+def assert_exact_covariance(draws, covariance):
+    power = whitened_power(draws, covariance)
     error = np.sqrt(2 / NUM_DRAWS)
     assert float(jnp.abs(power - 1).max()) < 5 * error
     assert abs(float(power.mean()) - 1) < 4 * error / np.sqrt(power.size)
-    bias = fluctuations.mean(axis=0) / jnp.sqrt(jnp.diag(covariance) / NUM_DRAWS)
+    bias = draws.mean(axis=0) / jnp.sqrt(jnp.diag(covariance) / NUM_DRAWS)
     assert float(jnp.abs(bias).max()) < 5
 
 
@@ -195,60 +229,23 @@ def relative(a, b):
     return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
 
 
-def test_stored_wiener_map_of_the_benchmark(shared):
-    """The independent solution stored with the benchmark, mode by mode.
+@pytest.mark.parametrize(
+    ("solver", "tolerance", "limit"),
+    [
+        (solve_conjugate_gradient, 1e-9, 1e-7),
+        (solve_messenger, 1e-7, 2e-6),
+        (solve_proximal, 1e-7, 2e-6),
+    ],
+)
+def test_stored_wiener_map_of_the_benchmark(shared, solver, tolerance, limit):
+    """The independent solution stored with the benchmark, on all modes; the target is 1e-4.
 
-    It keeps shear as two real maps, which on the Nyquist rows of an even grid is another operator
-    than our unitary one (`test_two_real_components_lose_the_nyquist_rows`). Off those rows
-    the two agree to 1e-4, all modes together to the 0.3 % that the rows hold; and with its operator
-    in place of ours the same equation gives the stored map to 1e-6.
+    The limits are those of the tolerances; in the end the stored map, in float32, is 5e-8 off all
+    three solvers. Control: the unitary operator, another one on the Nyquist rows.
     """
     stored, data, prior = stored_case(shared)
-    ours, _ = jax.jit(solve_conjugate_gradient, static_argnames="tolerance")(
-        data, prior, tolerance=1e-8
-    )
-
-    def off_nyquist(field):
-        ny, nx = field.shape
-        return jnp.fft.fft2(field).at[ny // 2].set(0).at[:, nx // 2].set(0)
-
-    assert relative(off_nyquist(ours), off_nyquist(stored)) < 1e-4
-    assert relative(ours, jnp.asarray(stored)) < 3e-3
-    assert relative(_two_real_maps(data, prior), jnp.asarray(stored)) < 1e-6
-
-
-def _two_real_maps(data, prior):
-    """The Wiener filter for an operator that yields two real maps, from the likelihood's score."""
-    from jaxmap.likelihood import ShearLikelihood
-    from jaxmap.operators import spin2_phase
-
-    def two_real(convergence, grid):
-        modes, phase = jnp.fft.fft2(convergence), spin2_phase(grid)
-        parts = (jnp.fft.ifft2(part * modes).real for part in (phase.real, phase.imag))
-        return jax.lax.complex(*parts)
-
-    def coloured(field):
-        return jnp.fft.ifft2(prior.amplitude * jnp.fft.fft2(field)).real
-
-    score = ShearLikelihood(data, forward=two_real).score
-    source = score(jnp.zeros(data.grid.shape))
-    u, _ = conjugate_gradient(
-        lambda v: v + coloured(source - score(coloured(v))),
-        coloured(source),
-        lambda r: (
-            jnp.fft.ifft2(jnp.fft.fft2(r) / (1 + data.weight.mean() * prior.amplitude**2)).real
-        ),
-        1e-9,
-        500,
-    )
-    return coloured(u)
-
-
-def test_solvers_agree_on_the_benchmark(shared):
-    _, data, prior = stored_case(shared)
-    solutions = [
-        jax.jit(solver, static_argnames="tolerance")(data, prior, tolerance=1e-6)[0]
-        for solver in (solve_conjugate_gradient, solve_messenger, solve_proximal)
-    ]
-    for other in solutions[1:]:
-        assert relative(other, solutions[0]) < 1e-4
+    solve = jax.jit(solver, static_argnames=("phase", "tolerance"))
+    found, _ = solve(data, prior, phase=two_map_phase, tolerance=tolerance)
+    assert relative(found, stored) < limit
+    unitary, _ = solve(data, prior, phase=spin2_phase, tolerance=1e-4)
+    assert relative(unitary, stored) > 1e-3

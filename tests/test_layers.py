@@ -10,16 +10,20 @@ import jaxmap
 PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
-    ["jaxmap", "files", "config", "two_columns", "texttables"],
-    ["grid", "solvers"],
+    ["jaxmap", "files", "config", "flags", "machine", "two_columns", "texttables"],
+    ["grid", "solvers", "networks", "sampling"],
     ["operators", "spectra"],
     ["redshifts", "catalog", "massmap", "metrics"],
     ["matter_power", "likelihood", "prior", "binning"],
     ["cosmology", "gaussian_posterior", "wiener_solvers", "diagnostics", "simulation"],
+    ["annealed_posterior", "denoiser", "denoiser_files", "posterior"],
+    ["hybrid_prior", "hybrid_prior_files"],
     ["estimators", "footprint"],
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
-    ["summary", "outputs"],
-    ["commands"],
+    ["training"],
+    ["summary", "outputs", "production"],
+    ["commands", "simulate_flags", "train_flags"],
+    ["simulate_command", "train_command"],
     ["cli"],
     ["__main__"],
 ]

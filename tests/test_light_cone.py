@@ -98,6 +98,46 @@ def test_halo_counts_are_the_mass_function(maps, cone) -> None:
     assert maps[3].var() > maps[3].mean()
 
 
+def test_variance_of_smoothed_maps_is_that_of_ccl(maps) -> None:
+    """Another code's spectrum, summed over the map's modes; 4 standard errors + 1 %.
+
+    20 % more variance would not pass.
+    """
+    theory = pytest.importorskip("bihalofit", reason="needs pyccl")
+    cosmo = theory.reference_cosmology(PLANCK18)
+    tracer = theory.source_tracer(cosmo, cosmos_redshifts())
+    smoothing = (0.5, 1.0, 2.0)
+    expected = theory.variance_on_grid(cosmo, tracer, GRID, smoothing)
+    fields = jnp.asarray(maps[0])
+    smooth = [jax.vmap(lambda f, s=s: gaussian_smooth(f, GRID, s))(fields) for s in smoothing]
+    variance = np.mean(np.square(smooth), axis=(2, 3))
+    allowed = 4 * variance.std(axis=1) / np.sqrt(len(fields)) + 0.01 * expected
+    assert np.all(np.abs(variance.mean(axis=1) - expected) < allowed)
+    assert not np.all(np.abs(variance.mean(axis=1) - 1.2 * expected) < allowed)
+
+
+def test_halo_counts_are_those_of_ccl(maps, cone) -> None:
+    """Tinker (2008) over comoving volume, all by another code: 5 standard errors + 3 %.
+
+    3 % is by how much the two codes' mass functions differ (tests/test_halo_tables.py).
+    """
+    ccl = pytest.importorskip("pyccl")
+    cosmo = pytest.importorskip("bihalofit").reference_cosmology(PLANCK18)
+    abundance, h = ccl.halos.MassFuncTinker08(mass_def="200m"), PLANCK18.h
+    distance = np.linspace(float(cone.edges[0, 0]), float(cone.edges[-1, 1]), 300) / h
+    area = GRID.num_pixels * GRID.pixel_sr
+    for low, high, counts in zip(MASS_EDGES[:-1], MASS_EDGES[1:], maps[2].T, strict=True):
+        m = np.linspace(low, high, 40)
+        per_volume = [
+            np.trapezoid(abundance(cosmo, 10**m / h, a), m)
+            for a in ccl.scale_factor_of_chi(cosmo, distance)
+        ]
+        expected = area * np.trapezoid(per_volume * distance**2, distance)
+        allowed = 5 * counts.std() / np.sqrt(len(counts)) + 0.03 * expected
+        assert abs(counts.mean() - expected) < allowed
+        assert abs(counts.mean() - 1.25 * expected) > allowed
+
+
 def test_haloes_sit_where_matter_is(cone) -> None:
     """Maps are denser at haloes than elsewhere, even without the haloes; half a map away not."""
     bare = replace(cone, halo_weight=0 * cone.halo_weight, expected=0 * cone.expected)

@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmap.catalog import ShearMap
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import (
     read_mass_map,
     read_provenance,
     read_samples,
+    read_shear_map,
     write_mass_map,
     write_samples,
+    write_shear_map,
 )
 from jaxmap.massmap import MassMap
 
@@ -47,6 +50,29 @@ def test_fits_round_trip_is_lossless(tmp_path, dtype, grid):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
     assert read_provenance(tmp_path / "map.fits") == {"seed": 3}
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["on the sky", "off the sky"])
+@pytest.mark.parametrize("counts", [None, 3.0])
+def test_shear_maps_come_back_without_loss(tmp_path, dtype, grid, counts):
+    rng = np.random.default_rng(1)
+    parts = jnp.asarray(rng.normal(size=(4, *grid.shape)), dtype)
+    counts = None if counts is None else jnp.full(grid.shape, counts, dtype)
+    original = ShearMap(parts[0] + 1j * parts[1], jnp.abs(parts[2:]), grid, counts)
+    write_shear_map(tmp_path / "shear.fits", original, {"seed": 3})
+    back = read_shear_map(tmp_path / "shear.fits")
+    assert back.grid == grid
+    assert jax.tree.structure(back) == jax.tree.structure(original)
+    for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(original), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    assert read_provenance(tmp_path / "shear.fits") == {"seed": 3}
+    # Maps of another kind are told apart.
+    with pytest.raises(ValueError, match=r"not a whole jaxmap map .*KAPPA_E"):
+        read_mass_map(tmp_path / "shear.fits")
+    write_mass_map(tmp_path / "mass.fits", random_map(dtype, grid))
+    with pytest.raises(ValueError, match=r"not a whole jaxmap map .*G1"):
+        read_shear_map(tmp_path / "mass.fits")
 
 
 def test_fits_holds_what_other_programs_expect(tmp_path):
@@ -110,7 +136,7 @@ def test_other_fits_files_are_refused(tmp_path):
     from astropy.io import fits
 
     fits.PrimaryHDU(np.zeros((3, 3))).writeto(tmp_path / "other.fits")
-    with pytest.raises(ValueError, match="not a whole jaxmap mass map"):
+    with pytest.raises(ValueError, match="not a whole jaxmap map"):
         read_mass_map(tmp_path / "other.fits")
     with pytest.raises(FileNotFoundError):
         read_mass_map(tmp_path / "none.fits")

@@ -27,7 +27,7 @@ def computed_table(cosmology: Cosmology) -> MatterPower:
 
 def test_faults_of_jax_cosmo_are_still_there() -> None:
     assert module.importlib.metadata.version("jax-cosmo") == "0.1.0"
-    jax_cosmo = module._import_jax_cosmo()
+    jax_cosmo = module.import_jax_cosmo()
 
     def sigma8_squared() -> jax.Array:
         cosmo = jax_cosmo.Cosmology(0.26, 0.05, 0.68, 0.97, 0.8, 0.0, -1.0, 0.0)
@@ -52,7 +52,7 @@ def test_an_unknown_version_is_used_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module.importlib.metadata, "version", lambda name: "0.2.0")
-    before = module._import_jax_cosmo().power.sigmasqr
+    before = module.import_jax_cosmo().power.sigmasqr
     with module._corrected_jax_cosmo() as jax_cosmo:
         assert jax_cosmo.power.sigmasqr is before
     assert "not version 0.1.0" in caplog.text
@@ -164,7 +164,7 @@ def testcache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_import_leaves_no_stand_in_behind() -> None:
     code = (
         "import sys, jaxmap.matter_power as c; sys.modules['setuptools'] = None; "
-        "c._import_jax_cosmo(); print('jax_cosmo' in sys.modules, 'pkg_resources' in sys.modules)"
+        "c.import_jax_cosmo(); print('jax_cosmo' in sys.modules, 'pkg_resources' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True

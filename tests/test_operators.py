@@ -1,5 +1,6 @@
 """Shear operators: unitarity, adjoints, signs, reduced shear, gridding."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -19,6 +20,7 @@ from jaxmap.operators import (
     shear_from_convergence,
     spin2_phase,
     sum_in_pixels,
+    two_map_phase,
 )
 
 
@@ -36,11 +38,12 @@ def test_shear_operator_is_unitary_but_for_the_mean(shape):
     np.testing.assert_allclose(shear_from_convergence(field + 3.0, grid), shear, atol=1e-12)
 
 
+@pytest.mark.parametrize("phase", [spin2_phase, two_map_phase])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_inversion_is_the_adjoint(shape):
+def test_inversion_is_the_adjoint(shape, phase):
     grid, kappa, shear = Grid(shape, 1.0), random_complex(1, shape), random_complex(2, shape)
-    left = jnp.vdot(shear, shear_from_convergence(kappa, grid))
-    right = jnp.vdot(convergence_from_shear(shear, grid), kappa)
+    left = jnp.vdot(shear, shear_from_convergence(kappa, grid, phase))
+    right = jnp.vdot(convergence_from_shear(shear, grid, phase), kappa)
     assert abs(left - right) < 1e-12 * jnp.linalg.norm(shear) * jnp.linalg.norm(kappa)
 
 
@@ -57,16 +60,32 @@ def test_a_real_map_has_no_b_mode_on_any_grid(ny, nx, seed):
     np.testing.assert_allclose(back.real, kappa - kappa.mean(), atol=1e-12)
 
 
-def test_two_real_components_lose_the_nyquist_rows():
-    """The control: shear kept as two real maps is not unitary on even grids."""
-    grid = Grid((16, 16), 1.0)
-    kappa = random_complex(3, grid.shape).real
-    modes, phase = jnp.fft.fft2(kappa), spin2_phase(grid)
-    real_pair = jax.lax.complex(
-        jnp.fft.ifft2(phase.real * modes).real, jnp.fft.ifft2(phase.imag * modes).real
+@pytest.mark.parametrize("shape", [(16, 16), (15, 16), (2, 7)])
+def test_two_map_phase_makes_two_real_maps(shape):
+    grid, kappa = Grid(shape, 1.0), np.random.default_rng(3).normal(size=shape)
+    modes, phase = np.fft.fft2(kappa), np.asarray(spin2_phase(grid))
+    components = [np.fft.ifft2(part * modes).real for part in (phase.real, phase.imag)]
+    shear = jax.jit(lambda k: shear_from_convergence(k, grid, two_map_phase))(kappa)
+    np.testing.assert_allclose(shear, components[0] + 1j * components[1], atol=1e-12)
+    # The control: the unitary operator makes other shear.
+    unitary = np.asarray(jax.jit(lambda k: shear_from_convergence(k, grid))(kappa))
+    assert np.abs(shear - unitary).max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (15, 16), (17, 17), (1, 13)])
+def test_two_map_phase_differs_on_nyquist_rows_alone(shape, dtype):
+    """To the last bit; on odd grids nowhere. There it keeps the real part and is not unitary."""
+    grid, (ny, nx) = Grid(shape, 1.0), shape
+    unitary, phase = (
+        np.asarray(jax.jit(partial(made, grid, dtype))()) for made in (spin2_phase, two_map_phase)
     )
-    back = convergence_from_shear(real_pair, grid)
-    assert jnp.abs(back - (kappa - kappa.mean())).max() > 1e-3
+    assert phase.dtype == unitary.dtype
+    nyquist = np.zeros(shape, bool)
+    nyquist[ny // 2] |= ny % 2 == 0
+    nyquist[:, nx // 2] |= nx % 2 == 0
+    np.testing.assert_array_equal(phase[~nyquist], unitary[~nyquist])
+    np.testing.assert_array_equal(phase[nyquist].real, unitary[nyquist].real)
+    assert (np.abs(phase).min(initial=1, where=nyquist) < 0.2) == nyquist.any()
 
 
 def test_shear_is_tangential_around_a_mass():

@@ -89,3 +89,18 @@ def test_solvers():
 def test_every_file_named_exists():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_learned_mean():
+    figures = json.loads((ROOT / "experiments/results/denoiser.json").read_text())
+    (row,) = (line for line in README.splitlines() if line.startswith("| Learned posterior mean"))
+    for metric in "AC":
+        rmse, r = (figures["table1"]["deepmass"][f"{name}_{metric}"] for name in ("rmse", "r"))
+        assert f"{rmse * 100:.3f}e-2, {r:.3f}" in row
+    for name in ("cosmos", "noise x 0.5", "noise x 2"):
+        survey = figures["surveys"][name]
+        assert f"{survey['rmse_ratio']:.3f} ± {survey['rmse_ratio_error']:.3f}" in README
+    cosmos = figures["surveys"]["cosmos"]
+    assert f"On {cosmos['num']} simulated fields" in README
+    assert f"error estimate is {cosmos['std_over_error']:.2f} of the actual error" in README
+    assert f"{figures['training']['seconds'] / 60:.0f} minutes" in README

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from jaxmap.redshifts import (
     cosmos_redshifts,
+    draw_redshifts,
     read_redshift_distribution,
     redshift_distribution,
+    smail_redshifts,
     source_quadrature,
 )
 
@@ -52,6 +54,31 @@ def test_quadrature_is_exact_for_the_broken_line(steps: list[float], seed: int) 
     assert jnp.sum(weights) == pytest.approx(1, rel=1e-12)
     assert jnp.sum(weights * nodes) == pytest.approx(mean, rel=1e-12)
     assert nodes.size >= 500
+
+
+def test_drawn_redshifts() -> None:
+    """Quantiles and, inside a wide interval, the slope, in 4 standard errors; uniform draws inside
+    intervals would miss the slope."""
+    z = np.asarray(draw_redshifts(jax.random.key(0), EXPECTED, 100_000))
+    left, right = np.asarray(EXPECTED.density[:-1]), np.asarray(EXPECTED.density[1:])
+    expected = np.diff(Z) * (left + right) / 2
+    share = np.histogram(z, Z)[0] / z.size
+    assert np.all(np.abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / z.size))
+    inside = (z[z < 0.5] - 0.1) / 0.4  # n(z) rises from 0: density 2 x, mean 2/3
+    error = inside.std() / np.sqrt(inside.size)
+    assert abs(inside.mean() - 2 / 3) < 4 * error < abs(inside.mean() - 1 / 2)
+    plane = draw_redshifts(jax.random.key(0), redshift_distribution(0.8), 3)
+    assert plane.tolist() == [0.8] * 3
+
+
+def test_smail() -> None:
+    """Mean and mode of z^2 exp(-(z/z0)^1.5) in closed form."""
+    smail = smail_redshifts(2.0, 1.5, 0.5, highest_z=6.0)
+    assert np.trapezoid(smail.z * smail.density, smail.z) == pytest.approx(0.7523, abs=1e-4)
+    assert smail.z[np.argmax(smail.density)] == pytest.approx(0.5 * (4 / 3) ** (2 / 3), abs=0.01)
+    for bad in ((0.0, 1.5, 0.5), (2.0, -1.0, 0.5), (2.0, 1.5, np.nan)):
+        with pytest.raises(ValueError, match="expected a finite number above 0"):
+            smail_redshifts(*bad)
 
 
 def test_single_plane() -> None:

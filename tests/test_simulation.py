@@ -1,4 +1,4 @@
-"""Simulated fields and mock catalogues."""
+"""Simulated fields."""
 
 from itertools import pairwise
 
@@ -7,11 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmap.binning import bin_shear
 from jaxmap.grid import Grid
-from jaxmap.operators import reduced_shear
 from jaxmap.simulation.fields import gaussian_field, lognormal_field
-from jaxmap.simulation.survey import mock_catalog
 from jaxmap.spectra import PowerSpectrum, map_power
 
 GRID = Grid((128, 128), 1.0, (30.0, 20.0))
@@ -49,25 +46,3 @@ def test_lognormal_fields_are_skewed_and_bounded(spectrum):
 
     assert float(log.min()) > -0.03
     assert skewness(log) > 0.5 > 5 * abs(skewness(gauss))
-
-
-def test_mock_galaxies_carry_the_reduced_shear_of_their_place(spectrum):
-    kappa = lognormal_field(jax.random.key(3), spectrum, GRID)
-    catalog = mock_catalog(jax.random.key(4), kappa, GRID, 200_000, shape_noise=1e-4)
-    data = bin_shear(catalog, GRID)
-    g = reduced_shear(kappa, GRID)
-    # Every galaxy of a pixel has the same shear, so only the tiny shape noise is left.
-    assert float(jnp.abs(jnp.where(data.mask, data.shear - g, 0)).max()) < 5e-4
-
-
-def test_shape_noise_and_field_of_mocks(spectrum):
-    field = Grid((64, 32), 1.0, (30.0, 20.0))
-    catalog = mock_catalog(jax.random.key(4), jnp.zeros(GRID.shape), GRID, 50_000, 0.26, field)
-    x, y = field.pixel_position(catalog.ra_deg, catalog.dec_deg)
-    for position, side in ((x, 32), (y, 64)):
-        assert position.min() == pytest.approx(-0.5, abs=0.1)
-        assert position.max() == pytest.approx(side - 0.5, abs=0.1)
-    error = 0.26 / np.sqrt(2 * 50_000)
-    for part in (catalog.ellipticity.real, catalog.ellipticity.imag):
-        # The cut at |e| < 0.95 takes 0.1 % of the spread.
-        assert abs(np.std(part) - 0.26) < 4 * error + 1e-3 * 0.26

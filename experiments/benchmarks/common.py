@@ -10,10 +10,14 @@ import argparse
 import importlib.metadata
 import json
 import math
+import multiprocessing
 import os
 import platform
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,6 +117,18 @@ def _seconds(call: Callable[[], Any], repeats: int) -> float:
     for _ in range(repeats):
         jax.block_until_ready(call())
     return (time.perf_counter() - start) / repeats
+
+
+def peak_bytes() -> int:
+    """Most resident memory that this process has had."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def in_fresh_process(function: Callable[..., Any], *inputs: Any) -> Any:
+    """Call a function where its peak of memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *inputs).result()
 
 
 def spread(values: np.ndarray) -> dict[str, Any]:

@@ -13,19 +13,26 @@ hundred megabytes whatever the map.
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import PIXEL_ARCMIN, arguments, interleaved, show, spread, survey, table, write_json
+from common import (
+    PIXEL_ARCMIN,
+    arguments,
+    in_fresh_process,
+    interleaved,
+    peak_bytes,
+    show,
+    spread,
+    survey,
+    table,
+    write_json,
+)
 
 from jaxmap.catalog import ShearMap
 from jaxmap.gaussian_posterior import gaussian_fluctuation, solve_conjugate_gradient
@@ -80,16 +87,6 @@ def measure(method: str, size: int, seed: int, path: Path, rounds: int) -> dict[
         + analysis.output_size_in_bytes
         + analysis.temp_size_in_bytes,
     }
-
-
-def peak_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def in_fresh_process(function: Callable[..., Any], *inputs: Any) -> Any:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *inputs).result()
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:

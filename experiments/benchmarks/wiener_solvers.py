@@ -93,7 +93,9 @@ def main() -> None:
     )
 
     def solve_with(solver: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(lambda data, prior, most: solver(data, prior, 0.0, most))
+        return jax.jit(
+            lambda data, prior, most: solver(data, prior, tolerance=0.0, max_iterations=most)
+        )
 
     def error_after(solve: Callable[..., Any], count: int) -> float:
         return relative_error(solve(data, prior, count)[0][frame], exact[frame])

@@ -1,7 +1,8 @@
 """Mass-map estimators; all share one call, ``(key, ShearMap) -> MassMap``."""
 
+from jaxmap.estimators.deepmass import DeepMass
 from jaxmap.estimators.finite_field import Estimator, default_margin, pad_shear
 from jaxmap.estimators.kaiser_squires import KaiserSquires
 from jaxmap.estimators.wiener import Wiener
 
-__all__ = ["Estimator", "KaiserSquires", "Wiener", "default_margin", "pad_shear"]
+__all__ = ["DeepMass", "Estimator", "KaiserSquires", "Wiener", "default_margin", "pad_shear"]

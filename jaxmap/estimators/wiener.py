@@ -15,6 +15,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.estimators.finite_field import pad_shear
 from jaxmap.gaussian_posterior import Solver, gaussian_fluctuation, solve_conjugate_gradient
 from jaxmap.massmap import MassMap
+from jaxmap.operators import Phase, spin2_phase
 from jaxmap.prior import GaussianPrior
 from jaxmap.solvers import SolverInfo
 from jaxmap.spectra import PowerSpectrum, mode_variance
@@ -46,6 +47,8 @@ class Wiener:
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
         chunk: samples solved at once; 1 by default on a CPU, 8 elsewhere. The draws do not depend
             on it.
+        phase: of the shear operator; `jaxmap.operators.two_map_phase` for shear made as two real
+            maps on this very grid (with ``margin=0``), as in many simulations.
         solver: solver of the Wiener equation; every new function object is compiled once.
         progress: wraps the loop over chunks, e.g. ``tqdm.tqdm``.
 
@@ -59,6 +62,7 @@ class Wiener:
     keep_samples: bool = True
     margin: int | None = None
     chunk: int | None = None
+    phase: Phase = spin2_phase
     solver: Solver = solve_conjugate_gradient
     progress: Callable[[Iterable[int]], Iterable[int]] = _no_progress
 
@@ -72,8 +76,8 @@ class Wiener:
         padded, margin = pad_shear(shear, self.margin)
         _warn_of_short_table(self.spectrum, padded)
         prior = GaussianPrior(mode_variance(self.spectrum, padded.grid))
-        mean, info = _solve(padded, prior, self.solver)
-        b_mode, info_b = _solve(_turned(padded), prior, self.solver)
+        mean, info = _solve(padded, prior, self.phase, self.solver)
+        b_mode, info_b = _solve(_turned(padded), prior, self.phase, self.solver)
         _warn_unless_converged([info, info_b])
         result = MassMap(
             convergence=mean,
@@ -103,7 +107,7 @@ class Wiener:
             # A key per sample, so that the draws do not depend on the chunk; the last chunk is
             # filled up so that one compiled program serves all.
             keys = jax.vmap(partial(jax.random.fold_in, key))(start + jnp.arange(chunk))
-            draws, info = _draw(keys, padded, prior, self.solver)
+            draws, info = _draw(keys, padded, prior, self.phase, self.solver)
             draws = draws[inner][: self.num_samples - start]
             total = total + jnp.sum(draws**2, axis=0)
             infos.append(info)
@@ -119,16 +123,18 @@ def _turned(shear: ShearMap) -> ShearMap:
     return replace(shear, shear=-1j * shear.shear, weight=shear.weight[::-1])
 
 
-@partial(jax.jit, static_argnames="solver")
-def _solve(data: ShearMap, prior: GaussianPrior, solver: Solver) -> tuple[jax.Array, SolverInfo]:
-    return solver(data, prior)
-
-
-@partial(jax.jit, static_argnames="solver")
-def _draw(
-    keys: jax.Array, data: ShearMap, prior: GaussianPrior, solver: Solver
+@partial(jax.jit, static_argnames=("phase", "solver"))
+def _solve(
+    data: ShearMap, prior: GaussianPrior, phase: Phase, solver: Solver
 ) -> tuple[jax.Array, SolverInfo]:
-    return jax.vmap(lambda key: gaussian_fluctuation(key, data, prior, solver))(keys)
+    return solver(data, prior, phase)
+
+
+@partial(jax.jit, static_argnames=("phase", "solver"))
+def _draw(
+    keys: jax.Array, data: ShearMap, prior: GaussianPrior, phase: Phase, solver: Solver
+) -> tuple[jax.Array, SolverInfo]:
+    return jax.vmap(lambda key: gaussian_fluctuation(key, data, prior, phase, solver))(keys)
 
 
 def _warn_unless_converged(infos: list[SolverInfo], limit: float = 1e-3) -> None:

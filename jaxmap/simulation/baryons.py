@@ -67,3 +67,6 @@ Set by eye to what Springel et al. (2018), MNRAS 475, 676, report of matter powe
 the band powers of two kTNG maps before it was fixed: a choice made with an eye on kTNG, not an
 independent prediction. The default `Baryons()` is.
 """
+
+BARYONS: dict[str, Baryons | None] = {"default": Baryons(), "tng": TNG_BARYONS, "none": None}
+"""Suppressions by the names that settings have."""

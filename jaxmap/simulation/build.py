@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.cosmology import limber_power
 from jaxmap.grid import Grid
+from jaxmap.machine import check_memory
 from jaxmap.matter_power import PLANCK18, Cosmology, matter_power
 from jaxmap.redshifts import RedshiftDistribution, cosmos_redshifts
 from jaxmap.simulation.baryons import Baryons
+from jaxmap.simulation.geometry import check_flat
 from jaxmap.simulation.halo_drawing import HaloPopulation, HaloScatter, halo_population
 from jaxmap.simulation.halo_painting import (
     NUM_ROUND,
@@ -28,7 +29,6 @@ from jaxmap.simulation.lightcone import LightCone, cell_modes
 from jaxmap.simulation.shells import Shells, lognormal_modes, make_shells
 
 _MIN_RESIDUAL = 0.02  # of a shell's power stays with the lognormal matter, whatever haloes take
-_MAX_SIDE_DEG = 20.0
 
 
 def build_light_cone(
@@ -277,20 +277,14 @@ def _at_modes(ell: np.ndarray, values: np.ndarray, modes: np.ndarray) -> np.ndar
 def _check(
     grid: Grid, min_mass: float, shift: float, smoothing: float, truncation: float, thickness: float
 ) -> None:
-    side = max(grid.shape) * grid.pixel_arcmin / 60
-    if side > _MAX_SIDE_DEG:
-        raise ValueError(
-            f"the grid is {side:.1f} degrees wide; expected at most {_MAX_SIDE_DEG:g}, since the "
-            "light cone is flat (simulate patches, or use larger-area tools such as GLASS)"
-        )
-    # Amplitudes of some 35 shells and as many maps of points, each with a copy for its modes.
-    needed = 4 * 110 * grid.num_pixels / 2**30
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    if needed > there:
-        raise ValueError(
-            f"a light cone of {grid.shape} pixels takes about {needed:.0f} GiB of memory; this "
-            f"machine has {there:.0f} (simulate smaller fields, or larger pixels)"
-        )
+    check_flat(grid, "the grid")
+    # Measured; most of it are the amplitudes of some 35 shells and as many maps of points.
+    needed = 0.7 * 2**30 + 118 * jnp.zeros(()).dtype.itemsize * grid.num_pixels
+    check_memory(
+        needed,
+        f"a light cone of {grid.shape} pixels",
+        "simulate smaller fields, or larger pixels",
+    )
     limits = {
         "min_mass": (min_mass, 1e11, 1e15),
         "shift": (shift, 0.1, 2.0),

@@ -1,56 +1,179 @@
-"""Mock galaxy shapes behind a convergence map."""
+"""Mock surveys: the galaxy catalogue or shear map that a survey would make of a convergence map.
+
+Galaxies lie at random, unclustered, and are aligned neither with one another nor with the matter
+(no intrinsic alignment). All are sheared by one convergence map, which should be that of the
+survey's n(z): the mean over its sources. The redshift of a mock galaxy is drawn from n(z) but does
+not change its shear, so that mocks serve for maps of all sources, not for tomography.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmap.catalog import ShearCatalog, shear_catalog
+from jaxmap.binning import bin_shear
+from jaxmap.catalog import ShearCatalog, ShearMap, shear_catalog
 from jaxmap.grid import Grid
-from jaxmap.operators import reduced_shear
+from jaxmap.machine import check_memory
+from jaxmap.redshifts import draw_redshifts
+from jaxmap.simulation.counting import draw_poisson, poisson_slots
+from jaxmap.simulation.geometry import check_field, check_map, extent_arcmin, plane, value_at
+from jaxmap.simulation.mock_survey import MockSurvey
+from jaxmap.simulation.response import ShearResponse, lensed_ellipticity, lensing_shear
+from jaxmap.simulation.shapes import draw_ellipticities
+
+_BYTES_PER_GALAXY = 300  # of the columns and their intermediates
 
 
-def mock_catalog(
+def observe(
     key: jax.Array,
     convergence: jax.Array,
     grid: Grid,
-    num_galaxies: int,
-    shape_noise: float = 0.26,
+    survey: MockSurvey,
     field: Grid | None = None,
 ) -> ShearCatalog:
-    r"""Galaxies at random positions, sheared by a map and with intrinsic shapes.
+    r"""The galaxies a survey would measure behind a convergence map.
 
-    .. math:: e = \frac{e_s + g}{1 + g^* e_s} \; (|g| \le 1), \quad
-              e = \frac{1 + g e_s^*}{e_s^* + g^*} \; (|g| > 1), \quad
-              g = \frac{\gamma}{1 - \kappa}
+    Every galaxy has the shear of the pixel it lies in; a Poisson number of them lies in the field.
+
+    Args:
+        key: PRNG key; the same key gives the same catalogue.
+        convergence: :math:`\kappa` on ``grid``, shape ``(ny, nx)``, periodic.
+        grid: pixel grid with a centre on the sky.
+        survey: galaxies, noise, masks and biases.
+        field: the part of ``grid`` that is surveyed, about the same centre and with pixels of any
+            size, so that mass outside the field acts too and the grid's period does not show; the
+            whole grid by default.
+
+    Raises:
+        ValueError: if map, grid, field and mask do not fit together, the field is too wide to be
+            flat, there are more galaxies than the memory holds, or the masks leave none.
+    """
+    field = grid if field is None else field
+    _check(convergence, grid, survey, field)
+    slots = poisson_slots(survey.expected_number(field))
+    drawn = _draw_galaxies(key, jnp.asarray(convergence), grid, survey, field, slots)
+    columns = {name: np.asarray(values) for name, values in drawn.items()}
+    seen = columns.pop("seen")
+    if seen.sum() < 2:
+        raise ValueError(
+            f"the survey sees {seen.sum()} galaxies in its field; expected at least 2: give "
+            "a larger field or density, or smaller holes and borders"
+        )
+    columns = {name: values[seen] for name, values in columns.items()}
+    x, y = columns["x"].astype(float), columns["y"].astype(float)
+    ra, dec = plane(grid).wcs().all_pix2world(x, y, 0)
+    ellipticity = columns["ellipticity"] * grid.frame_rotation(ra).conj()
+    return shear_catalog(ra, dec, ellipticity, columns["weight"], columns.get("z"))
+
+
+def observe_map(
+    key: jax.Array,
+    convergence: jax.Array,
+    grid: Grid,
+    survey: MockSurvey,
+    field: Grid | None = None,
+) -> ShearMap:
+    """`observe`, then `bin_shear` on the pixels of the field."""
+    catalog = observe(key, convergence, grid, survey, field)
+    return bin_shear(catalog, replace(field or grid, centre_deg=grid.centre_deg))
+
+
+def observe_catalog(
+    key: jax.Array,
+    convergence: jax.Array,
+    grid: Grid,
+    catalog: ShearCatalog,
+    response: ShearResponse = ShearResponse(),  # noqa: B008 (immutable)
+) -> ShearCatalog:
+    """A given survey's own galaxies behind another convergence map.
+
+    Positions, weights and redshifts are kept. The intrinsic shapes are the measured ones, each
+    turned by a random angle: this takes out the shear that is in them and keeps their distribution
+    and its relation to the weights.
 
     Args:
         key: PRNG key.
-        convergence: :math:`\kappa` on ``grid``, shape ``(ny, nx)``, periodic.
-        grid: pixel grid with a centre on the sky.
-        num_galaxies: how many; uniform in the tangent plane.
-        shape_noise: standard deviation of each component of :math:`e_s` (Gaussian, cut at
-            :math:`|e_s| < 0.95`).
-        field: a smaller grid of the same centre and pixels to draw galaxies in, so that mass
-            outside the survey acts too; the whole grid by default.
+        convergence: on ``grid``, shape ``(ny, nx)``, periodic.
+        grid: pixel grid with a centre on the sky; galaxies outside it are left out.
+        catalog: the galaxies.
+        response: linear or reduced shear, multiplicative and additive bias.
 
-    References:
-        Seitz & Schneider (1997), A&A 318, 687.
+    Raises:
+        ValueError: if map and grid do not fit together, or the grid holds none of the galaxies.
     """
-    ny, nx = (field or grid).shape
-    key_position, key_shape = jax.random.split(key)
-    uniform = jax.random.uniform(key_position, (2, num_galaxies))
-    y = (uniform[0] - 0.5) * ny + (grid.shape[0] - 1) / 2
-    x = (uniform[1] - 0.5) * nx + (grid.shape[1] - 1) / 2
-    row = jnp.clip(jnp.floor(y + 0.5).astype(int), 0, grid.shape[0] - 1)
-    column = jnp.clip(jnp.floor(x + 0.5).astype(int), 0, grid.shape[1] - 1)
-    g = reduced_shear(convergence, grid)[row, column]
-    intrinsic = jax.lax.complex(*(shape_noise * jax.random.normal(key_shape, (2, num_galaxies))))
-    intrinsic = intrinsic * jnp.minimum(1, 0.95 / jnp.maximum(jnp.abs(intrinsic), 1e-6))
-    weak = jnp.abs(g) <= 1
-    observed = jnp.where(weak, intrinsic + g, 1 + g * intrinsic.conj()) / jnp.where(
-        weak, 1 + g.conj() * intrinsic, intrinsic.conj() + g.conj()
+    check_map(convergence, grid)
+    x, y = plane(grid).pixel_position(catalog.ra_deg, catalog.dec_deg)
+    height, width = extent_arcmin(grid)
+    inside = (np.abs(x) <= width / 2) & (np.abs(y) <= height / 2)
+    if inside.sum() < 2:
+        raise ValueError(
+            f"{inside.sum()} of the {len(catalog)} galaxies lie on the grid centred on "
+            f"{grid.centre_deg} deg; expected at least 2: give the centre of the catalogue"
+        )
+    kept = jax.tree.map(lambda values: values[inside], catalog)
+    size = jnp.asarray(np.abs(kept.ellipticity), float)
+    angle = 2 * math.pi * jax.random.uniform(key, size.shape)
+    intrinsic = jax.lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
+    shear = lensing_shear(jnp.asarray(convergence), grid, response)
+    at = value_at(shear, grid, jnp.asarray(x[inside], float), jnp.asarray(y[inside], float))
+    ellipticity = np.asarray(lensed_ellipticity(intrinsic, at, response))
+    turned = ellipticity * grid.frame_rotation(kept.ra_deg).conj()
+    return shear_catalog(kept.ra_deg, kept.dec_deg, turned, kept.weight, kept.z)
+
+
+def _draw_galaxies(
+    key: jax.Array,
+    convergence: jax.Array,
+    grid: Grid,
+    survey: MockSurvey,
+    field: Grid,
+    slots: int,
+) -> dict[str, jax.Array]:
+    """Columns of all galaxies, seen or not: as many as there may be, so that nothing is compiled
+    anew for every key."""
+    key_number, key_place, key_shape, key_error, key_noise, key_z, key_stars = jax.random.split(
+        key, 7
     )
-    ra, dec = grid.wcs().all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
-    return shear_catalog(ra, dec, np.asarray(observed) * grid.frame_rotation(ra).conj())
+    height, width = extent_arcmin(field)
+    number = draw_poisson(key_number, survey.expected_number(field))
+    y, x = jax.random.uniform(key_place, (2, slots)) - 0.5
+    y, x = y * height, x * width
+    shear = lensing_shear(convergence, grid, survey.response)
+    intrinsic = draw_ellipticities(key_shape, slots, survey.shape_noise)
+    ellipticity = lensed_ellipticity(intrinsic, value_at(shear, grid, x, y), survey.response)
+    variance = jnp.full(slots, survey.shape_noise**2)
+    if survey.measurement is not None:
+        std = survey.measurement.draw(key_error, slots)
+        noise = std[None] * jax.random.normal(key_noise, (2, slots))
+        ellipticity += jax.lax.complex(noise[0], noise[1])
+        variance += std**2
+    seen = (jnp.arange(slots) < number) & survey.unmasked(key_stars, x, y, field)
+    columns = {"x": x, "y": y, "ellipticity": ellipticity, "seen": seen}
+    columns["weight"] = jnp.where(variance > 0, 1 / jnp.where(variance > 0, variance, 1), 1)
+    if survey.redshifts is not None:
+        columns["z"] = draw_redshifts(key_z, survey.redshifts, slots)
+    return columns
+
+
+def check_galaxies(survey: MockSurvey, field: Grid) -> None:
+    """Refuse more galaxies than the memory holds.
+
+    Raises:
+        ValueError: if a field of the survey has more.
+    """
+    number = survey.expected_number(field)
+    needed = number * _BYTES_PER_GALAXY
+    check_memory(needed, f"a field of {number:.3g} galaxies", "observe the survey in patches")
+
+
+def _check(convergence: Any, grid: Grid, survey: MockSurvey, field: Grid) -> None:
+    check_map(convergence, grid)
+    check_field(field, grid)
+    survey.check_field(field)
+    check_galaxies(survey, field)

@@ -1,0 +1,131 @@
+"""Trained denoisers in files, the one that is shipped, and what data they were trained for."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.catalog import ShearMap
+from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
+from jaxmap.networks.unet import ResidualUNet, initialise
+from jaxmap.networks.weights import fitted, read_weights, write_weights
+from jaxmap.spectra import PowerSpectrum, power_spectrum
+
+log = logging.getLogger(__name__)
+
+KIND = "denoiser"
+_SHIPPED = "denoiser_cosmos.npz"
+_WIDTHS = {"channels": tuple, "blocks": int, "embedding": int, "half": bool}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a denoiser was trained on.
+
+    Args:
+        pixel_arcmin: side of a pixel.
+        noise_std: least and largest noise of a pixel's shear component, in surveys.
+    """
+
+    pixel_arcmin: float
+    noise_std: tuple[float, float]
+
+
+def write_denoiser(
+    path: str | Path, denoiser: Denoiser, domain: Domain, training: dict[str, Any]
+) -> None:
+    """Write a denoiser to ``.npz``: float32 arrays and a JSON header with its record.
+
+    Args:
+        path: ends in ``.npz``.
+        denoiser: the trained denoiser.
+        domain: what it was trained on.
+        training: how it was trained, as plain values.
+    """
+    network = {name: getattr(denoiser.network, name) for name in _WIDTHS}
+    header = {
+        "kind": KIND,
+        "network": network,
+        "domain": asdict(domain),
+        "training": training,
+    }
+    spectrum = {"ell": denoiser.spectrum.ell, "c_ell": denoiser.spectrum.c_ell}
+    write_weights(path, {"network": denoiser.params, "spectrum": spectrum}, header)
+
+
+def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dict[str, Any]]:
+    """Read a denoiser: the shipped one, or that of a file.
+
+    Returns:
+        The denoiser, what it was trained on, and the whole header of the file.
+
+    Raises:
+        ValueError: for a file that is not whole, or not a denoiser.
+    """
+    if path is None:
+        with resources.as_file(resources.files("jaxmap") / "data" / _SHIPPED) as shipped:
+            return read_denoiser(shipped)
+    arrays, header = read_weights(path)
+    try:
+        if header["kind"] != KIND:
+            raise ValueError(f"it holds a {header['kind']}")
+        settings = {name: kind(header["network"][name]) for name, kind in _WIDTHS.items()}
+        network = ResidualUNet(**settings)
+        low, high = map(float, header["domain"]["noise_std"])
+        domain = Domain(float(header["domain"]["pixel_arcmin"]), (low, high))
+        like = jax.eval_shape(
+            lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), jax.random.key(0)
+        )
+        params = fitted(arrays["network"], like)
+        spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a denoiser of jaxmap ({error}); give a file that `jaxmap train` wrote"
+        ) from error
+    return Denoiser(params, spectrum, network), domain, header
+
+
+def warn_outside(domain: Domain, data: ShearMap) -> None:
+    """Say where data lie outside of what a denoiser was trained on."""
+    pixel = data.grid.pixel_arcmin
+    if abs(pixel / domain.pixel_arcmin - 1) > 0.05:
+        log.warning(
+            "pixels are %g arcmin wide, the network was trained on %g: bin the galaxies on that "
+            "scale (--pixel-arcmin %g), or train one for yours (jaxmap train)",
+            pixel,
+            domain.pixel_arcmin,
+            domain.pixel_arcmin,
+        )
+    weight = np.asarray(data.weight)
+    if not weight.any():
+        return
+    noise = np.median(1 / np.sqrt(weight[weight > 0]))
+    low, high = domain.noise_std
+    if not low <= noise <= high:
+        log.warning(
+            "the median noise of a pixel is %.3g, outside the %.3g to %.3g that the network was "
+            "trained on; compare with --method wiener before you rely on it",
+            noise,
+            low,
+            high,
+        )
+
+
+def warn_of_spectrum(denoiser: Denoiser, spectrum: PowerSpectrum, limit: float = 0.2) -> None:
+    """Say if the network's prior has another power than the one that the data are thought to."""
+    ell = jnp.geomspace(300.0, 5000.0, 32)
+    ratio = np.asarray(spectrum(ell) / denoiser.spectrum(ell))
+    if np.abs(np.log(np.maximum(ratio, 1e-12))).max() > np.log(1 + limit):
+        log.warning(
+            "the power spectrum for this n(z) and cosmology is %.2f to %.2f times the one that the "
+            "network was trained on (ell 300 to 5000); train one for yours (jaxmap train)",
+            ratio.min(),
+            ratio.max(),
+        )

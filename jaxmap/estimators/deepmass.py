@@ -1,0 +1,69 @@
+"""DeepMass for any mask and noise: one pass of the heteroscedastic denoiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+from jaxmap.catalog import ShearMap
+from jaxmap.denoiser import Denoised, Denoiser, denoise_shear
+from jaxmap.denoiser_files import Domain, warn_outside
+from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.likelihood import apply_weight
+from jaxmap.massmap import MassMap
+
+
+@dataclass(frozen=True)
+class DeepMass:
+    r"""Posterior mean of the convergence under the learned prior, and its error.
+
+    .. math:: \hat\kappa = D(\gamma, W^{-1}) \approx E[\kappa \mid \gamma]
+
+    `jaxmap.denoiser` with the survey's own noise: not trained for one survey, as DeepMass was, but
+    for any footprint and depth. The standard deviation comes from the network's second head: an
+    estimate of the rms error in every pixel, not the spread of samples. The B-mode map is the
+    Wiener filter of the shear turned by 45 degrees.
+
+    Args:
+        denoiser: a trained denoiser, e.g. of `jaxmap.denoiser_files.read_denoiser`.
+        domain: what it was trained on, to warn of data outside; None for no warnings.
+        margin: masked pixels around the field; None for the default, 0 for a periodic field.
+
+    References:
+        Jeffrey et al. (2020), MNRAS 492, 5023.
+    """
+
+    denoiser: Denoiser
+    domain: Domain | None = None
+    margin: int | None = None
+
+    def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
+        del key
+        if self.domain is not None:
+            warn_outside(self.domain, shear)
+        padded, margin = pad_shear(shear, self.margin)
+        result, b_mode, size = _apply(self.denoiser, padded)
+        # Where even the size of the data overflows, the solver ends at once, with zeros.
+        if not bool(jnp.all(jnp.isfinite(result.mean)) & jnp.isfinite(size)):
+            raise FloatingPointError(
+                "the map is not finite: weights are beyond the range of the precision; check the "
+                "units of the noise, or use float64 (--x64)"
+            )
+        return MassMap(
+            convergence=result.mean,
+            grid=padded.grid,
+            mask=padded.mask,
+            std=result.std,
+            b_mode=b_mode,
+            counts=padded.counts,
+        ).cropped(margin)
+
+
+@jax.jit
+def _apply(denoiser: Denoiser, data: ShearMap) -> tuple[Denoised, jax.Array, jax.Array]:
+    turned = replace(data, shear=-1j * data.shear, weight=data.weight[::-1])
+    b_mode = denoise_shear(denoiser, turned).wiener
+    size = jnp.sum(jnp.abs(apply_weight(data.weight, data.shear)) ** 2)
+    return denoise_shear(denoiser, data), b_mode, size

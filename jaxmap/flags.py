@@ -1,0 +1,70 @@
+"""Flags that several commands share, and how their values are read.
+
+Only the standard library is imported here, so that ``jaxmap --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
+
+
+def add_common(parser: argparse.ArgumentParser, run: str) -> None:
+    """Flags of every command, and the function that does its work.
+
+    Args:
+        parser: of the command.
+        run: ``module.function`` in `jaxmap`, imported when the command is given.
+    """
+    parser.set_defaults(run=run)
+    general = parser.add_argument_group("general")
+    general.add_argument("--config", metavar="FILE.toml", help="settings, named as the flags here")
+    general.add_argument("--seed", type=whole, default=0, help="random seed (default 0)")
+    general.add_argument("--x64", action="store_true", help="compute in float64")
+    add_verbosity(general)
+
+
+def add_verbosity(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
+    group.add_argument("-v", "--verbose", action="store_true", help="say more, with tracebacks")
+
+
+def add_cosmology(group: argparse._ArgumentGroup) -> None:
+    for name in COSMOLOGY:
+        flag = name.replace("_", "-")
+        group.add_argument(f"--{flag}", type=float, help="(default Planck 2018)")
+
+
+def whole(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    """``N`` or ``NXxNY`` as ``(ny, nx)``."""
+    sides = re.split("[x,]", text.lower())
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected pixels N or NXxNY, each at least 1")
+    return int(sides[-1]), int(sides[0])
+
+
+def pair(text: str) -> tuple[float, float]:
+    try:
+        ra, dec = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected RA,DEC in degrees") from None
+    return ra, dec
+
+
+def mapping(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(role and name for role, _, name in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected ROLE=NAME,..., as in ra=ALPHA,e1=g1")
+    return {role.strip(): name for role, _, name in pairs}
+
+
+def name_or_number(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text

@@ -1,0 +1,108 @@
+"""Parameters in one ``.npz`` with a JSON header; nothing in it can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.files import atomic_path
+
+HEADER = "__header__"
+
+
+def write_weights(path: str | Path, params: Any, header: dict[str, Any]) -> None:
+    """Write nested dictionaries of arrays as float32, with what there is to know about them.
+
+    Args:
+        path: of the file.
+        params: nested dictionaries; keys without ``/``.
+        header: anything JSON can hold; ``sha256`` of the arrays is added.
+    """
+    arrays = {name: np.asarray(leaf, np.float32) for name, leaf in _flat(params).items()}
+    text = json.dumps({**header, "sha256": _hash(arrays)}, allow_nan=False)
+    everything: dict[str, Any] = {**arrays, HEADER: np.frombuffer(text.encode(), np.uint8)}
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **everything)
+
+
+def read_weights(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """Parameters and header of a file of `write_weights`.
+
+    Raises:
+        ValueError: for a file that is missing, cut short, not of this kind, or whose arrays are
+            not those that its header was written for.
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop(HEADER).tobytes())
+        known = header["sha256"]
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no file {path}; give the path of trained weights") from error
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ValueError(f"{path} is not a whole file of jaxmap weights ({error})") from error
+    if _hash(arrays) != known:
+        raise ValueError(
+            f"the arrays in {path} do not match its checksum: the file was damaged or changed; "
+            "fetch it again"
+        )
+    nested: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *folders, last = name.split("/")
+        place = nested
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = array
+    return nested, header
+
+
+def fitted(params: Any, like: Any) -> Any:
+    """Parameters from a file as arrays of the session's precision, if they fit a network.
+
+    Args:
+        params: nested dictionaries of arrays.
+        like: the network's, or their shapes from ``jax.eval_shape``.
+
+    Raises:
+        ValueError: unless both have the same names and shapes.
+    """
+
+    def check(expected: jax.ShapeDtypeStruct, array: np.ndarray) -> jax.Array:
+        if expected.shape != array.shape:
+            raise ValueError(f"an array has shape {array.shape}, the network {expected.shape}")
+        return jnp.asarray(array, float)
+
+    return jax.tree.map(check, like, params)
+
+
+def _flat(params: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _hash(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,156 @@
+r"""Posterior samples of the convergence under the prior of a heteroscedastic denoiser.
+
+Shear data of weight W and a state :math:`x_s = \kappa + s n` of a diffusion are together one noisy
+observation of :math:`\kappa`, with
+
+.. math:: \Lambda = 1/s^2 + W, \qquad b = x_s / s^2 + \mathrm{Re}\, A^\dagger W \gamma
+
+so that the denoiser of (b, :math:`\Lambda`) is the exact denoiser of the posterior, for any mask
+and noise; only the denoiser and the steps approximate. A denoiser is here a function ``(b, Lambda)
+-> mean``: that of a network (`learned_mean`), of a Gaussian prior (`gaussian_mean`), or any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxmap.catalog import ShearMap
+from jaxmap.denoiser import Denoiser, denoise
+from jaxmap.gaussian_posterior import gaussian_fluctuation, solve_information
+from jaxmap.grid import Grid
+from jaxmap.likelihood import apply_weight
+from jaxmap.operators import convergence_from_shear, shear_from_convergence
+from jaxmap.prior import GaussianPrior
+from jaxmap.sampling.diffusion import Denoise, ancestral, integrate, noise_levels
+
+Mean = Callable[[jax.Array, jax.Array], jax.Array]
+"""``(information b, weight Lambda) -> posterior mean``; ``(ny, nx)``, ``(2, ny, nx)``."""
+
+
+def learned_mean(denoiser: Denoiser, grid: Grid) -> Mean:
+    """The mean under a learned prior."""
+    return lambda information, weight: denoise(denoiser, information, weight, grid).mean
+
+
+def gaussian_mean(prior: GaussianPrior, grid: Grid, tolerance: float = 1e-5) -> Mean:
+    """The mean under a Gaussian prior, the Wiener filter."""
+    return lambda information, weight: solve_information(
+        information, weight, grid, prior, tolerance=tolerance
+    )[0]
+
+
+def information_of(data: ShearMap) -> jax.Array:
+    r"""All that data say of a real map: :math:`\mathrm{Re}\, A^\dagger W\gamma`, ``(ny, nx)``."""
+    return convergence_from_shear(apply_weight(data.weight, data.shear), data.grid).real
+
+
+def posterior_denoiser(mean: Mean, data: ShearMap) -> Denoise:
+    r""":math:`(x_s, s) \to E[\kappa \mid x_s, \gamma]`; the mean of :math:`x_s` says nothing."""
+    information = information_of(data)
+
+    def apply(field: jax.Array, level: jax.Array) -> jax.Array:
+        state = (field - jnp.mean(field)) / level**2
+        return mean(information + state, data.weight + 1 / level**2)
+
+    return apply
+
+
+def prior_denoiser(mean: Mean) -> Denoise:
+    r""":math:`(x_s, s) \to E[\kappa \mid x_s]`, without data."""
+
+    def apply(field: jax.Array, level: jax.Array) -> jax.Array:
+        precision = jnp.full((2, *field.shape), 1 / level**2, field.dtype)
+        return mean((field - jnp.mean(field)) / level**2, precision)
+
+    return apply
+
+
+def sample_diffusion(
+    key: jax.Array,
+    mean: Mean,
+    prior: GaussianPrior,
+    data: ShearMap,
+    num_steps: int = 9,
+    largest: float = 2.0,
+) -> jax.Array:
+    """One posterior sample by reverse diffusion; pure, for ``jax.jit`` and ``jax.vmap`` over keys.
+
+    Starts from a draw of the Gaussian posterior with white noise of the largest level added, under
+    which the two cannot be told apart.
+
+    Args:
+        key: PRNG key.
+        mean: of the prior to sample.
+        prior: a Gaussian one of about the same power, for start and steps.
+        data: shear on a periodic grid (see `jaxmap.estimators.finite_field.pad_shear`).
+        num_steps: evaluations of ``mean``.
+        largest: level of the start; well above the convergence of clusters.
+
+    Returns:
+        Convergence, shape ``(ny, nx)``.
+
+    References:
+        Mammadov et al. (2026), arXiv:2606.17048.
+    """
+    key_start, key_noise = jax.random.split(key)
+    wiener, _ = solve_information(information_of(data), data.weight, data.grid, prior)
+    fluctuation, _ = gaussian_fluctuation(key_start, data, prior)
+    white = jax.random.normal(key_noise, data.grid.shape, wiener.dtype)
+    power = prior.amplitude**2
+    return integrate(
+        posterior_denoiser(mean, data),
+        wiener + fluctuation + largest * white,
+        noise_levels(num_steps, largest, dtype=wiener.dtype),
+        power / (1 + power * jnp.mean(data.weight)),
+    )
+
+
+def gibbs_sweep(
+    key: jax.Array,
+    convergence: jax.Array,
+    mean: Mean,
+    prior: GaussianPrior,
+    data: ShearMap,
+    num_steps: int = 32,
+) -> jax.Array:
+    r"""One sweep of messenger Gibbs sampling: exact in the limit, whatever the mask and noise.
+
+    A messenger field t of homogeneous noise :math:`\tau^2 = 1/\max w` stands between data and map,
+
+    .. math::
+        t \mid \kappa, \gamma \sim N\big(A\kappa + \tau^2 w (\gamma - A\kappa),\,
+            \tau^2 (1 - \tau^2 w)\big), \qquad
+        \kappa \mid t: \; \mathrm{Re}\, A^\dagger t = \kappa + N(0, \tau^2)
+
+    and the second draw is an unconditional reverse diffusion from the level :math:`\tau`. For
+    homogeneous noise without a mask every sweep is an independent draw.
+
+    Args:
+        key: PRNG key.
+        convergence: the last sample, shape ``(ny, nx)``.
+        mean: of the prior to sample.
+        prior: a Gaussian one of about the same power, for the steps.
+        data: shear on a periodic grid.
+        num_steps: evaluations of ``mean``; few steps bias the chain, more than one draw.
+
+    Returns:
+        The next sample, shape ``(ny, nx)``.
+
+    References:
+        Elsner & Wandelt (2013), A&A 549, A111.
+    """
+    key_messenger, key_path = jax.random.split(key)
+    tau2 = 1 / jnp.max(data.weight)
+    share = tau2 * data.weight
+    predicted = shear_from_convergence(convergence, data.grid)
+    white = jax.random.normal(key_messenger, share.shape, share.dtype)
+    noise = jnp.sqrt(tau2 * jnp.maximum(1 - share, 0)) * white
+    messenger = predicted + apply_weight(share, data.shear - predicted)
+    messenger = messenger + jax.lax.complex(*noise)
+    start = convergence_from_shear(messenger, data.grid).real
+    tau = jnp.sqrt(tau2)
+    levels = tau * noise_levels(num_steps, 1.0, 0.02, dtype=share.dtype)
+    return ancestral(key_path, prior_denoiser(mean), start, levels, prior.amplitude**2)

@@ -1,0 +1,169 @@
+r"""Annealed Hamiltonian Monte Carlo: chains that follow a smoothed density as it sharpens.
+
+Every chain starts at a level :math:`\sigma_0` at which the density is wide and plain, makes a
+round of steps there, and goes on to the next level if enough of them were accepted; each at its
+own pace. (The authors' release adds a random test to this, which is no exchange move and doubles
+the steps.) At the floor the probability flow (`jaxmap.sampling.probability_flow`) takes it to zero
+noise. One chain makes one sample.
+
+A run is a sequence of states, each a pytree of arrays with chains along the leading axis: save one,
+and the run can go on from it to the same samples (`anneal`, `finish`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.sampling import hmc
+from jaxmap.sampling.hmc import HMCState, Preconditioner
+from jaxmap.sampling.path_integral import Score
+from jaxmap.sampling.probability_flow import flow_evaluations, flow_to_zero
+from jaxmap.sampling.rounds import (
+    AnnealingState,
+    LevelStatistics,
+    active_chains,
+    advance_rounds,
+    first_state,
+)
+from jaxmap.sampling.schedule import PAPER, AnnealingSettings
+
+log = logging.getLogger(__name__)
+
+
+class AnnealingInfo(NamedTuple):
+    """How the chains went.
+
+    Attributes:
+        sigma: level at which each ended, before the probability flow.
+        finished: whether each made its round at the floor; only these are samples.
+        evaluations: calls of the score, all told, per chain.
+        steps: trajectories, per chain.
+        statistics: per chain and level of ``AnnealingSettings.sigmas``.
+    """
+
+    sigma: jax.Array
+    finished: jax.Array
+    evaluations: jax.Array
+    steps: jax.Array
+    statistics: LevelStatistics
+
+
+def sample_annealed(
+    key: jax.Array,
+    start: jax.Array,
+    score: Score,
+    settings: AnnealingSettings = PAPER,
+    progress: Callable[[Iterable[AnnealingState]], Iterable[AnnealingState]] = lambda run: run,
+    precondition: Preconditioner = hmc.identity,
+    first: int = 0,
+) -> tuple[jax.Array, AnnealingInfo]:
+    r"""One sample per chain by annealed HMC and the probability flow.
+
+    Args:
+        key: PRNG key. Chain i draws from it with the number ``first + i``, so that samples do not
+            depend on how many chains run at once.
+        start: positions at the first level, real, shape ``(num_chains, ...)``; e.g. a rough
+            solution plus :math:`\sigma_0` times white noise.
+        score: ``score(x, sigma)`` of one position: the gradient of the log density convolved with
+            :math:`N(0, \sigma^2)`. A pytree, such as ``jax.tree_util.Partial(function, arrays)``,
+            is compiled once for all arrays; any other function once for itself.
+        settings: schedule and kernel.
+        progress: wraps the run, an iterable of `AnnealingState`, one per chunk of rounds; the
+            place for a progress bar, or to save the state.
+        precondition: square root of the inverse mass, a pytree or function as the score.
+        first: number of the first chain.
+
+    Returns:
+        Samples, shape ``(num_chains, ...)``, and `AnnealingInfo`; a warning tells of chains that
+        did not reach the floor.
+    """
+    state = begin(start, score, settings)
+    for latest in progress(anneal(key, state, score, settings, precondition, first)):
+        state = latest
+    return finish(state, score, settings)
+
+
+def begin(start: jax.Array, score: Score, settings: AnnealingSettings) -> AnnealingState:
+    """Chains at the first level, shape ``(num_chains, ...)``."""
+    return first_state(start, _argument(score), settings)
+
+
+def anneal(
+    key: jax.Array,
+    state: AnnealingState,
+    score: Score,
+    settings: AnnealingSettings,
+    precondition: Preconditioner = hmc.identity,
+    first: int = 0,
+) -> Iterator[AnnealingState]:
+    """The states of a run after every chunk of rounds, until all chains are done.
+
+    Arguments as of `sample_annealed`; the state may come from an earlier, interrupted run.
+    """
+    keys = jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(len(state.rounds)))
+    while jnp.any(active_chains(state, settings)):
+        state = advance_rounds(keys, state, _argument(score), settings, _argument(precondition))
+        yield state
+
+
+def finish(
+    state: AnnealingState, score: Score, settings: AnnealingSettings
+) -> tuple[jax.Array, AnnealingInfo]:
+    """Carry chains from their own level to zero noise, and tell how they went."""
+    samples = _flow(state.chain, _argument(score), settings)
+    finished = state.level == len(settings.sigmas)
+    steps = state.rounds * settings.steps_per_level
+    info = AnnealingInfo(
+        sigma=state.chain.sigma,
+        finished=finished,
+        evaluations=state.evaluations + flow_evaluations(settings.flow_steps),
+        steps=steps,
+        statistics=_means(state.statistics),
+    )
+    _warn_of_unfinished(info, settings)
+    return samples, info
+
+
+def _means(sums: LevelStatistics) -> LevelStatistics:
+    rounds = jnp.maximum(sums.rounds, 1).astype(sums.acceptance.dtype)
+    return LevelStatistics(
+        sums.rounds, sums.acceptance / rounds, jnp.sqrt(sums.energy_error / rounds)
+    )
+
+
+@partial(jax.jit, static_argnames="settings")
+def _flow(chain: HMCState, score: Score, settings: AnnealingSettings) -> jax.Array:
+    flow = partial(flow_to_zero, score=score, num_steps=settings.flow_steps)
+    return jax.vmap(flow)(chain.position, chain.sigma)
+
+
+def _argument(function: Any) -> Any:
+    """A function as an argument of ``jax.jit``, which takes pytrees."""
+    is_leaf = jax.tree_util.all_leaves([function])
+    return jax.tree_util.Partial(function) if is_leaf else function
+
+
+def _warn_of_unfinished(info: AnnealingInfo, settings: AnnealingSettings) -> None:
+    finished = np.asarray(info.finished)
+    if finished.all():
+        return
+    stopped = np.asarray(info.sigma)[~finished]
+    log.warning(
+        "%d of %d chains did not finish: they stopped at sigma %.3g to %.3g, the floor is %.3g, "
+        "after %d rounds (one of acceptance below %.2g does not cool); lower step_size or raise "
+        "max_rounds, and leave these chains out (AnnealingInfo.finished)",
+        len(stopped),
+        len(finished),
+        stopped.min(),
+        stopped.max(),
+        settings.sigma_floor,
+        settings.last_round,
+        settings.min_acceptance,
+    )

@@ -1,0 +1,184 @@
+"""What ``jaxmap simulate`` does: check, simulate into a folder, and say so in plain words."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxmap.commands import cosmology_of
+from jaxmap.grid import Grid
+from jaxmap.outputs import origin
+from jaxmap.production.folder import INDEX
+from jaxmap.production.maps import produce_maps
+from jaxmap.production.numbers import Produced
+from jaxmap.production.surveys import produce_surveys
+from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
+from jaxmap.simulation.baryons import BARYONS
+from jaxmap.simulation.mock_survey import MockSurvey
+from jaxmap.simulation.presets import PRESETS
+from jaxmap.simulation.recipe import MapRecipe, map_recipe
+from jaxmap.simulation.response import ShearResponse
+
+_FIELD = Grid((360, 360), 0.29, (150.0, 2.0))
+
+
+def run_maps(options: argparse.Namespace) -> int:
+    """``jaxmap simulate maps``: convergence maps in HDF5."""
+    numbers, out = _numbers(options, "maps"), Path(options.out)
+    redshifts = read_redshift_distribution(options.nz) if options.nz else None
+    recipe = _recipe(options, Grid(options.size, options.pixel_arcmin), redshifts)
+    with _completed_later(out):
+        made = produce_maps(
+            recipe,
+            out,
+            numbers,
+            resume=options.resume,
+            made_by=origin(options, None),
+            progress=_progress(options, "map"),
+        )
+    if not options.quiet:
+        megabytes = 4 * recipe.grid.num_pixels * len(numbers) / 1e6
+        print(f"{_describe(numbers, 'maps', recipe.grid)}, {megabytes:,.1f} MB in {out}/.")
+        print(_describe_work(made))
+        print(f"To read them: jaxmap.reading.maps.source.open_maps({str(out)!r})")
+    return 0
+
+
+def run_survey(options: argparse.Namespace) -> int:
+    """``jaxmap simulate survey``: catalogue, true convergence and shear of mock fields."""
+    numbers, out = _numbers(options, "fields"), Path(options.out)
+    survey = _survey(options)
+    suited = survey.grid or _FIELD
+    grid = Grid(
+        options.size or suited.shape,
+        suited.pixel_arcmin if options.pixel_arcmin is None else options.pixel_arcmin,
+        options.centre or suited.centre_deg,
+    )
+    recipe = _recipe(options, grid, survey.redshifts)
+    with _completed_later(out):
+        made = produce_surveys(
+            recipe,
+            replace(survey, redshifts=recipe.redshifts),
+            out,
+            numbers,
+            resume=options.resume,
+            made_by=origin(options, None),
+            progress=_progress(options, "field"),
+        )
+    if not options.quiet:
+        print(
+            f"{_describe(numbers, 'fields', grid)}, around {survey.expected_number(grid):,.0f} "
+            f"galaxies in each before masks, in {out}/."
+        )
+        print(_describe_work(made))
+        catalog = out / f"field-{numbers.start:08d}" / "catalog.fits"
+        print(f"To map one: jaxmap map {catalog} --pixel-arcmin {grid.pixel_arcmin:g}")
+    return 0
+
+
+def _recipe(
+    options: argparse.Namespace, grid: Grid, redshifts: RedshiftDistribution | None
+) -> MapRecipe:
+    return map_recipe(
+        grid,
+        options.kind,
+        sky_shape=options.sky,
+        redshifts=redshifts,
+        cosmology=cosmology_of(options),
+        baryons=BARYONS[options.baryons],
+        lognormal_shift=options.lognormal_shift,
+        seed=options.seed,
+    )
+
+
+def _survey(options: argparse.Namespace) -> MockSurvey:
+    """The preset, but for what flags give."""
+    given: dict[str, Any] = {
+        "density_arcmin2": options.density,
+        "shape_noise": options.shape_noise,
+        "border_arcmin": options.border_arcmin,
+        "redshifts": read_redshift_distribution(options.nz) if options.nz else None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.preset is None:
+        if not {"density_arcmin2", "shape_noise"} <= given.keys():
+            raise ValueError("no survey given; expected --preset, or --density and --shape-noise")
+        survey = MockSurvey(**given)
+    else:
+        survey = replace(PRESETS[options.preset], **given)
+    response = survey.response
+    additive = complex(response.additive)
+    return replace(
+        survey,
+        response=ShearResponse(
+            response.reduced if options.reduced is None else options.reduced,
+            response.multiplicative if options.m is None else options.m,
+            complex(
+                additive.real if options.c1 is None else options.c1,
+                additive.imag if options.c2 is None else options.c2,
+            ),
+        ),
+    )
+
+
+def _numbers(options: argparse.Namespace, product: str) -> range:
+    if not options.num:
+        raise ValueError(f"--num is {options.num}; expected the number of {product}, at least 1")
+    if options.first + options.num > 2**32:
+        raise ValueError(
+            f"the last of the {product} would have the number {options.first + options.num - 1}; "
+            f"expected at most {2**32 - 1}: take another --seed"
+        )
+    return range(options.first, options.first + options.num)
+
+
+@contextmanager
+def _completed_later(out: Path) -> Iterator[None]:
+    """Says what an interrupted production leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (out / INDEX).exists():
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; what {out}/ holds is whole, and --resume completes it"
+        ) from None
+
+
+def _describe(numbers: range, product: str, grid: Grid) -> str:
+    (ny, nx), pixel = grid.shape, grid.pixel_arcmin
+    return (
+        f"{len(numbers):,} {product} ({numbers.start} to {numbers.stop - 1}) of {nx} x {ny} pixels "
+        f"of {pixel:g} arcmin, {nx * pixel / 60:.3g} x {ny * pixel / 60:.3g} degrees"
+    )
+
+
+def _describe_work(made: Produced) -> str:
+    if made.num_made == 0:
+        return "All of them were there."
+    text = f"Made in {made.seconds:.1f} s, {made.seconds / made.num_made:.3g} s each"
+    if made.num_there:
+        text = f"{made.num_there:,} were there, {made.num_made:,} were m{text[1:]}"
+    return f"{text}."
+
+
+def _progress(options: argparse.Namespace, unit: str) -> Any:
+    from tqdm import tqdm
+
+    def with_bar(items: Iterator[Any], total: int, there: int) -> Iterable[Any]:
+        return tqdm(
+            items,
+            desc=f"simulated {unit}s",
+            unit=unit,
+            total=total,
+            initial=there,
+            disable=options.quiet,
+            mininterval=0.1 if sys.stderr and sys.stderr.isatty() else 10,
+        )
+
+    return with_bar

@@ -1,0 +1,27 @@
+"""Flags of ``jaxmap train``; only the standard library is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxmap.flags import add_verbosity
+
+
+def add_train(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a learned prior on simulated or given maps",
+        description='Train the network that CONFIG.toml describes (kind = "denoiser" or "score"; '
+        "tables [schedule], [network], [noise] or [score], [maps], [[layouts]]; see "
+        "`jaxmap.training.settings`). The same command goes on "
+        "where a training was stopped, bit for bit.",
+    )
+    parser.set_defaults(run="train_command.run_train", x64=False)
+    parser.add_argument("settings", metavar="CONFIG.toml", help="what to train")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default="jaxmap-training",
+        help="output folder (default: %(default)s)",
+    )
+    add_verbosity(parser.add_argument_group("general"))

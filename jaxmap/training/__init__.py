@@ -1,0 +1,1 @@
+"""Training of the learned estimators on simulated or given convergence maps."""

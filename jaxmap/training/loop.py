@@ -1,0 +1,128 @@
+"""The training loop: steps, validation, checkpoints, and a log that a person can read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
+from jaxmap.networks.optimiser import Schedule, TrainState, start
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT, LOG = "checkpoint.npz", "log.jsonl"
+Progress = Callable[[range], Iterable[int]]
+
+
+class Task(NamedTuple):
+    """What is trained.
+
+    Attributes:
+        params: to start from.
+        advance: ``(step, state) -> (state, summary)``, one update; depends on nothing else, so that
+            a training that was stopped goes on as if it had not been.
+        figures: the summaries since the last checkpoint as plain numbers, with ``loss`` among them.
+        validate: figures of averaged parameters on data that training does not see.
+    """
+
+    params: Any
+    advance: Callable[[int, TrainState], tuple[TrainState, Any]]
+    figures: Callable[[list[Any]], dict[str, Any]]
+    validate: Callable[[Any], dict[str, Any]]
+
+
+def train(
+    task: Task,
+    schedule: Schedule,
+    folder: Path,
+    record: dict[str, Any],
+    *,
+    checkpoint_every: int = 100,
+    validate_every: int = 400,
+    progress: Progress = lambda steps: steps,
+) -> Any:
+    """Train, from the folder's checkpoint if there is one.
+
+    Args:
+        task: what to train.
+        schedule: of the optimiser.
+        folder: for checkpoint and log (one JSON object a line); made if need be.
+        record: settings as plain values, kept in the checkpoint. A checkpoint of other settings is
+            refused, except that ``num_steps`` may change until the decay has begun.
+        checkpoint_every: steps between checkpoints.
+        validate_every: steps between validations, each with a checkpoint.
+        progress: wraps the range of steps.
+
+    Returns:
+        The averaged parameters.
+
+    Raises:
+        ValueError: for a checkpoint of another training.
+        FloatingPointError: if the loss, or a parameter, is no longer finite; the checkpoint then
+            is an earlier one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = start(task.params, schedule)
+    if (folder / CHECKPOINT).exists():
+        state, before = read_checkpoint(folder / CHECKPOINT, state)
+        _require_same(before, record, int(state.step), schedule)
+        log.info("going on from step %d of %s", state.step, folder / CHECKPOINT)
+    summaries: list[Any] = []
+    began = time.perf_counter()
+    for step in progress(range(int(state.step), schedule.num_steps)):
+        state, summary = task.advance(step, state)
+        summaries.append(summary)
+        done, last = step + 1, step + 1 == schedule.num_steps
+        if done % checkpoint_every and done % validate_every and not last:
+            continue
+        figures = task.figures(summaries)
+        row = {"step": done, "seconds": time.perf_counter() - began, "train": figures}
+        if not (np.isfinite(figures["loss"]) and _all_finite(state.params)):
+            raise FloatingPointError(
+                f"the loss or a parameter is not finite at step {done}; train again with a lower "
+                f"learning_rate (a checkpoint in {folder} is of an earlier step, and whole)"
+            )
+        if done % validate_every == 0 or last:
+            row["validation"] = task.validate(state.average)
+        # The log first: a kill in between costs a repeated line, not the last one of a training.
+        with open(folder / LOG, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        write_checkpoint(folder / CHECKPOINT, state, record)
+        summaries, began = [], time.perf_counter()
+    return jax.block_until_ready(state.average)
+
+
+def _all_finite(params: Any) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def _require_same(
+    before: dict[str, Any], now: dict[str, Any], step: int, schedule: Schedule
+) -> None:
+    # As JSON, which the checkpoint went through, has it: lists for tuples.
+    if _but_length(before) != _but_length(json.loads(json.dumps(now))):
+        raise ValueError(
+            "the checkpoint in this folder is of a training with other settings; give another "
+            "folder, or remove the checkpoint to start anew"
+        )
+    length = before["settings"]["schedule"]["num_steps"]
+    slowing = min(length, schedule.num_steps) - schedule.decay_steps
+    if length != schedule.num_steps and step > slowing:
+        raise ValueError(
+            f"the training stands at step {step} of {length}; its length can no longer become "
+            f"{schedule.num_steps}, for with one of the two it would slow down from step "
+            f"{slowing} on (give another folder to start anew)"
+        )
+
+
+def _but_length(record: dict[str, Any]) -> dict[str, Any]:
+    settings = dict(record["settings"])
+    settings["schedule"] = {k: v for k, v in settings["schedule"].items() if k != "num_steps"}
+    return settings

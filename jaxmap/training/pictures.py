@@ -1,0 +1,104 @@
+"""Pictures of a training: its losses, and what the network makes of fields it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmap.denoiser import Denoiser, denoise
+from jaxmap.hybrid_prior import HybridPrior
+from jaxmap.training.denoiser_task import draw_batch
+from jaxmap.training.layouts import Fields
+from jaxmap.training.noise import KINDS
+from jaxmap.training.settings import Training
+
+_ERROR = "its error"  # the one panel with a scale of its own
+
+
+def draw_losses(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Mean square error over that of the Wiener filter against steps, by kind or level of noise."""
+    figure = _figure(6.5, 4.0)
+    axes = figure.add_subplot()
+    for number, kind in enumerate(rows[0]["train"]["ratio"]):
+        for part, style in (("train", "-"), ("validation", "o")):
+            points = [(row["step"], row[part]["ratio"][kind]) for row in rows if part in row]
+            steps, ratios = np.array([p for p in points if p[1] is not None]).reshape(-1, 2).T
+            name = kind if part == "train" else None
+            axes.plot(steps, ratios, style, color=f"C{number}", label=name, alpha=0.8)
+    axes.axhline(1, color="0.5", lw=1)
+    axes.set(xlabel="step", ylabel="mean square error / Wiener", title="points: validation")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+
+
+def draw_examples(
+    path: str | Path, denoiser: Denoiser, fields: Fields, settings: Training, num: int = 4
+) -> None:
+    """Truth, Wiener mean, the network's mean and its error estimate for some fields."""
+    layout = settings.layouts[0]
+    grid = layout.grid(settings.source.pixel_arcmin)
+    key = jax.random.fold_in(jax.random.key(settings.seed), 4)
+    keys = jax.random.split(key, layout.batch)
+    batch = draw_batch(keys, fields, layout, settings.source.pixel_arcmin, settings.noise)
+    pictures = []
+    for row in range(min(num, layout.batch)):
+        example = jax.tree.map(lambda leaf, at=row: leaf[at], batch)
+        result = denoise(denoiser, example.information, example.precision, grid)
+        panels = {
+            "truth": example.convergence,
+            "Wiener": result.wiener,
+            f"network ({KINDS[int(example.kind)]})": result.mean,
+            _ERROR: result.std,
+        }
+        pictures.append(panels)
+    _draw_panels(path, pictures)
+
+
+def draw_score_examples(
+    path: str | Path, prior: HybridPrior, fields: Fields, seed: int, levels: Sequence[float]
+) -> None:
+    """Truth, noisy map, and what the Gaussian part and the whole prior make of it.
+
+    References:
+        Remy et al., Fig. 3.
+    """
+    side = len(prior.gaussian.variance)
+    pictures = []
+    for number, sigma in enumerate(levels):
+        key_field, key_noise = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
+        truth = fields.draw(key_field, side)
+        noisy = truth + sigma * jax.random.normal(key_noise, truth.shape, truth.dtype)
+        panels = {
+            "truth": truth,
+            f"with noise {sigma:g}": noisy,
+            "Gaussian part": prior.gaussian.denoise(noisy, sigma),
+            "whole prior": prior.denoise(noisy, sigma),
+        }
+        pictures.append(panels)
+    _draw_panels(path, pictures)
+
+
+def _draw_panels(path: str | Path, pictures: list[dict[str, jax.Array]]) -> None:
+    """A row of maps for each picture, on the first one's scale of colours."""
+    figure = _figure(12, 3 * len(pictures))
+    for row, panels in enumerate(pictures):
+        low, high = np.quantile(np.asarray(next(iter(panels.values()))), [0.005, 0.998])
+        for column, (name, field) in enumerate(panels.items()):
+            axes = figure.add_subplot(len(pictures), 4, 4 * row + column + 1)
+            limits = (0, None) if name == _ERROR else (low, high)
+            axes.imshow(field, origin="lower", cmap="magma", vmin=limits[0], vmax=limits[1])
+            axes.set(title=name, xticks=[], yticks=[])
+    figure.savefig(path, dpi=90, bbox_inches="tight")
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,82 @@
+"""From settings to maps and their spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.grid import Grid
+from jaxmap.redshifts import (
+    RedshiftDistribution,
+    cosmos_redshifts,
+    read_redshift_distribution,
+    redshift_distribution,
+)
+from jaxmap.simulation.baryons import TNG_BARYONS, Baryons
+from jaxmap.simulation.build import build_light_cone
+from jaxmap.simulation.expected import light_cone_power
+from jaxmap.spectra import PowerSpectrum
+from jaxmap.training.given_maps import read_given_maps
+from jaxmap.training.layouts import Fields, GivenFields, Layout, SimulatedFields
+from jaxmap.training.loop import Progress
+from jaxmap.training.settings import GivenMaps, SimulatedMaps, Training
+from jaxmap.training.smooth_power import smooth_power
+
+_BARYONS = {"tng": TNG_BARYONS, "default": Baryons(), "none": None}
+_LAST_REDSHIFT = 5.0  # of the matter tables
+
+
+class Source(NamedTuple):
+    """Maps for training and validation, and their power spectrum."""
+
+    training: Fields
+    validation: Fields
+    spectrum: PowerSpectrum
+
+
+def open_source(settings: Training, progress: Progress = lambda steps: steps) -> Source:
+    """Build the simulator, or read the maps, that the settings name.
+
+    Args:
+        settings: of a training.
+        progress: wraps the loop over given maps as they are read.
+
+    Raises:
+        FileNotFoundError: if there are no such maps.
+        ValueError: for settings, or maps, that do not fit.
+    """
+    source = settings.source
+    if isinstance(source, GivenMaps):
+        return _given(source, settings, progress)
+    return _simulated(source, settings.layouts)
+
+
+def _simulated(source: SimulatedMaps, layouts: Sequence[Layout]) -> Source:
+    """Maps that never repeat: training and validation share the simulator and differ by keys."""
+    redshifts, pixel = _redshifts(source), source.pixel_arcmin
+    baryons = _BARYONS[source.baryons]
+    cones = {
+        side: build_light_cone(Grid((side, side), pixel), redshifts, baryons=baryons)
+        for side in sorted({layout.side for layout in layouts})
+    }
+    fields = SimulatedFields(cones)
+    return Source(fields, fields, light_cone_power(pixel, redshifts, baryons=baryons))
+
+
+def _given(source: GivenMaps, settings: Training, progress: Progress) -> Source:
+    """Maps in memory; the spectrum is that of those to train on."""
+    maps = read_given_maps(source, settings.layouts, settings.seed, progress)
+    training, validation = (GivenFields(jnp.asarray(each, float), source.rim) for each in maps)
+    return Source(training, validation, smooth_power(maps[0], source.pixel_arcmin))
+
+
+def _redshifts(settings: SimulatedMaps) -> RedshiftDistribution:
+    given = read_redshift_distribution(settings.nz) if settings.nz else cosmos_redshifts()
+    if settings.redshift_stretch == 1:
+        return given
+    z, density = settings.redshift_stretch * np.asarray(given.z), np.asarray(given.density)
+    inside = z <= _LAST_REDSHIFT
+    return redshift_distribution(z[inside], density[inside])

@@ -1,0 +1,251 @@
+"""Annealed chains and the probability flow, on densities whose answers are known."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from jaxmap.sampling.annealing import anneal, begin, finish, sample_annealed
+from jaxmap.sampling.probability_flow import flow_to_zero, flow_to_zero_adaptive
+from jaxmap.sampling.schedule import AnnealingSettings
+
+KEY = jax.random.key(3)
+
+
+def gaussian_score(variance, x, sigma):
+    return -x / (variance + sigma**2)
+
+
+VARIANCE = jnp.geomspace(0.01, 1.0, 6)
+SCORE = Partial(gaussian_score, VARIANCE)
+START = jax.random.normal(jax.random.key(8), (5, 6))
+QUICK = AnnealingSettings(
+    sigma_floor=0.1, cooling=0.6, steps_per_level=4, step_size=0.3, step_power=0.5, chunk=2
+)
+
+
+def point_score(points, x, sigma):
+    """Score of equal point masses convolved with N(0, sigma^2)."""
+    towards = points - x[None]
+    weight = jax.nn.softmax(-jnp.sum(towards**2, axis=1) / (2 * sigma**2))
+    return weight @ towards / sigma**2
+
+
+def two_moons(num_first, num_second):
+    """Two half circles, one with more points than the other, and which is which by sign of y."""
+    one, two = (np.linspace(0.05, 0.95, n) * np.pi for n in (num_first, num_second))
+    first = np.stack([np.cos(one) - 0.5, np.sin(one) + 0.15], axis=1)
+    second = np.stack([0.5 - np.cos(two), -np.sin(two) - 0.15], axis=1)
+    return jnp.asarray(np.concatenate([first, second]))
+
+
+def test_annealing_finds_both_moons_with_their_weights():
+    """70 % of points in one moon, all chains started in the other.
+
+    The share of chains there is right within 4 standard errors; they end on the points. At the
+    floor alone steps leave every chain where it began.
+    """
+    num_chains = 400
+    points = two_moons(70, 30)
+    score = Partial(point_score, points)
+    start = jnp.tile(points[85], (num_chains, 1))
+    warm = AnnealingSettings(
+        sigma_start=1.5,
+        sigma_floor=0.05,
+        cooling=0.85,
+        steps_per_level=8,
+        step_size=0.6,
+        step_power=1.0,
+    )
+    samples, info = sample_annealed(KEY, start, score, warm)
+    assert bool(info.finished.all())
+    share = float(jnp.mean(samples[:, 1] > 0))
+    assert abs(share - 0.7) < 4 * np.sqrt(0.7 * 0.3 / num_chains)
+    nearest = jnp.min(jnp.linalg.norm(samples[:, None] - points[None], axis=2), axis=1)
+    assert float(jnp.quantile(nearest, 0.95)) < 0.01
+
+    cold = AnnealingSettings(
+        sigma_start=0.05, sigma_floor=0.05, steps_per_level=100, step_size=0.02
+    )
+    stuck, _ = sample_annealed(KEY, start, score, cold)
+    assert float(jnp.mean(stuck[:, 1] > 0)) == 0
+
+
+def test_annealed_chains_sample_a_gaussian():
+    """After the flow, variances within 5 standard errors of those without noise; and the control,
+    chains before the flow, are not."""
+    settings = AnnealingSettings(
+        sigma_floor=0.1, cooling=0.8, steps_per_level=6, step_size=0.25, step_power=0.3
+    )
+    num_chains = 1000
+    start = jax.random.normal(jax.random.key(0), (num_chains, 6))
+    state = begin(start, SCORE, settings)
+    for latest in anneal(KEY, state, SCORE, settings):
+        state = latest
+    samples, info = finish(state, SCORE, settings)
+    error = np.sqrt(2 / num_chains)
+
+    def off(x):
+        return float(jnp.abs(jnp.mean(x**2, axis=0) / VARIANCE - 1).max()) / error
+
+    assert off(samples) < 5
+    assert off(state.chain.position) > 5
+    assert float(jnp.abs(samples.mean(axis=0) / jnp.sqrt(VARIANCE / num_chains)).max()) < 5
+    acceptance = info.statistics.acceptance
+    assert acceptance.shape == (num_chains, len(settings.sigmas))
+    assert 0.9 < float(acceptance.mean()) < 1
+    np.testing.assert_array_equal(info.statistics.rounds.sum(axis=1) * 6, info.steps)
+
+
+def test_evaluations_per_step():
+    """Six, and one for every new level."""
+    _, info = sample_annealed(KEY, START, SCORE, QUICK)
+    per_step = (info.evaluations - 1 - 33) / info.steps
+    np.testing.assert_allclose(per_step, 6 + 1 / QUICK.steps_per_level)
+
+
+def test_levels():
+    sigmas = AnnealingSettings(sigma_start=1.0, sigma_floor=0.8, cooling=0.9).sigmas
+    np.testing.assert_allclose(sigmas, [1, 0.9, 0.81, 0.8])
+    np.testing.assert_allclose(
+        AnnealingSettings(sigma_floor=0.25, cooling=0.5).sigmas, [1, 0.5, 0.25]
+    )
+    paper = AnnealingSettings().sigmas
+    assert len(paper) == 240 and paper[-1] == 8e-3
+    assert len(AnnealingSettings(sigma_start=0.1, sigma_floor=0.1).sigmas) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"sigma_floor": 0.0}, "0 < sigma_floor"),
+        ({"sigma_start": 1e-3}, "0 < sigma_floor"),
+        ({"cooling": 1.0}, "cooling is 1.0"),
+        ({"step_size": -0.1}, "step_size is -0.1"),
+        ({"jitter": 1.0}, "jitter is 1.0"),
+        ({"num_leapfrog": 0}, "num_leapfrog is 0"),
+        ({"num_intervals": 3}, "num_intervals is 3"),
+    ],
+)
+def test_settings_out_of_range(settings, says):
+    with pytest.raises(ValueError, match=says):
+        AnnealingSettings(**settings)
+
+
+def test_chains_depend_on_key_and_number_alone():
+    """The same samples again, beside other chains, and after an interruption."""
+    whole, info = sample_annealed(KEY, START, SCORE, QUICK)
+    assert bool(info.finished.all())
+    again, _ = sample_annealed(KEY, START, SCORE, QUICK)
+    np.testing.assert_array_equal(whole, again)
+    other, _ = sample_annealed(jax.random.key(0), START, SCORE, QUICK)
+    assert not np.allclose(whole, other)
+    shifted, _ = sample_annealed(KEY, jnp.roll(START, -3, axis=0), SCORE, QUICK, first=3)
+    np.testing.assert_allclose(shifted[:2], whole[3:], rtol=1e-10)
+
+    run = anneal(KEY, begin(START, SCORE, QUICK), SCORE, QUICK)
+    next(run)
+    kept = jax.tree.map(np.asarray, next(run))  # as from a file
+    state = jax.tree.map(jnp.asarray, kept)
+    for latest in anneal(KEY, state, SCORE, QUICK):
+        state = latest
+    np.testing.assert_array_equal(finish(state, SCORE, QUICK)[0], whole)
+
+
+def test_progress_sees_every_chunk():
+    seen = []
+
+    def watch(run):
+        for state in run:
+            seen.append(float(state.level.mean()))
+            yield state
+
+    sample_annealed(KEY, START, SCORE, QUICK, progress=watch)
+    num_levels = len(QUICK.sigmas)
+    assert seen == [*range(2, num_levels, 2), num_levels]
+
+
+def test_chains_that_are_refused_stay_warm_and_are_reported(caplog):
+    """Each by itself: one in a well too narrow for its steps, one where all are accepted."""
+
+    def well_beside_hill(x, sigma):
+        return jnp.where(x > 5, -1e8 * (x - 50), -x / (1 + sigma**2))
+
+    start = jnp.asarray([[0.0, 0.0], [50.0, 50.0]])
+    with caplog.at_level(logging.WARNING):
+        _, info = sample_annealed(KEY, start, well_beside_hill, QUICK)
+    assert info.finished.tolist() == [True, False]
+    np.testing.assert_allclose(info.sigma, [0.1, 1.0])
+    assert int(info.statistics.rounds[1, 0]) == QUICK.last_round
+    assert "1 of 2 chains did not finish" in caplog.text and "lower step_size" in caplog.text
+    caplog.clear()
+    sample_annealed(KEY, start[:1], well_beside_hill, QUICK)
+    assert not caplog.text
+
+
+def test_compiled_once():
+    """For all chunks of a run, and for a score with other arrays in it."""
+    traces = []
+
+    def counted(variance, x, sigma):
+        traces.append(1)
+        return gaussian_score(variance, x, sigma)
+
+    score = Partial(counted, VARIANCE)
+    run = anneal(KEY, begin(START, score, QUICK), score, QUICK)
+    next(run)
+    after_one_chunk = len(traces)
+    next(run)
+    assert len(traces) == after_one_chunk
+    sample_annealed(KEY, START, score, QUICK)
+    after_one_run = len(traces)
+    sample_annealed(jax.random.key(1), START + 1, Partial(counted, 2 * VARIANCE), QUICK)
+    assert len(traces) == after_one_run
+
+
+def test_precision(dtype):
+    score = Partial(gaussian_score, VARIANCE.astype(dtype))
+    samples, info = sample_annealed(KEY, START.astype(dtype), score, QUICK)
+    assert samples.dtype == info.sigma.dtype == dtype
+    assert bool(jnp.isfinite(samples).all())
+
+
+@pytest.mark.parametrize("flow", [flow_to_zero, flow_to_zero_adaptive])
+def test_the_flow_takes_off_the_noise_mode_by_mode(flow):
+    """N(0, S + sigma^2) becomes N(0, S): every mode is scaled by a known factor, from each chain's
+    own level; a flow that stops at a third of the level does not pass."""
+    variance = jnp.asarray([0, 1e-4, 1e-2, 0.1, 1.0, 100.0])
+    sigmas = jnp.asarray([0.3, 0.01])
+
+    def factors(**settings):
+        def one(sigma):
+            # In units of the level, so that both chains ask the same of the flow.
+            score = lambda x, s: -x / (variance * sigma**2 + s**2)  # noqa: E731
+            return flow(jnp.ones(6), sigma, score, **settings)
+
+        return jax.jit(jax.vmap(one))(sigmas)
+
+    exact = jnp.tile(jnp.sqrt(variance / (variance + 1)), (2, 1))
+    found = factors()
+    np.testing.assert_allclose(found, exact, atol=3e-4)
+    np.testing.assert_allclose(found[:, 2:] ** 2, exact[:, 2:] ** 2, rtol=2e-3)
+    assert float(jnp.abs(factors(last_level=0.3) ** 2 / exact**2 - 1)[:, 2].max()) > 0.02
+
+
+def test_the_flow_is_of_fourth_order():
+    """In the number of steps, with the last level too low to matter."""
+    numbers = [8, 16, 32]
+
+    def end(num_steps):
+        score = lambda x, s: -x / (1 + s**2) - 0.3 * jnp.sin(x) * s  # noqa: E731
+        return flow_to_zero(
+            jnp.ones(()), jnp.asarray(1.0), score, num_steps=num_steps, last_level=1e-6
+        )
+
+    exact = end(256)
+    errors = [abs(float(end(n) - exact)) for n in numbers]
+    order = -np.polyfit(np.log(numbers), np.log(errors), 1)[0]
+    assert order > 3.7
