@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -84,5 +85,20 @@ def batch_loss(
 ) -> tuple[jax.Array, LossTerms]:
     """Mean loss of a batch, for ``jax.grad`` with respect to the parameters; and its terms."""
     trained = replace(denoiser, params=params)
-    terms = jax.vmap(lambda example: loss_terms(trained, example, grid))(examples)
+    terms = _over_batch(lambda example: loss_terms(trained, example, grid), examples)
     return jnp.mean(terms.network + 0.1 * terms.spread), terms
+
+
+def _over_batch(function: Callable[[Example], LossTerms], examples: Example) -> LossTerms:
+    """``jax.vmap``; on CPUs one example after the other, whose images then stay in the cache.
+
+    The gradient of a batch of 8 fields of 192 x 192 takes half the time so (two cores, measured;
+    inside ``jax.lax.map`` it takes six times as long).
+    """
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)(examples)
+    batch = [
+        function(jax.tree.map(lambda leaf: leaf[number], examples))
+        for number in range(examples.kind.size)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
