@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import jaxmap
+from jaxmap.calibrate_flags import add_calibrate
 from jaxmap.config import with_config
 from jaxmap.flags import add_common, add_cosmology, mapping, name_or_number, pair, size, whole
 from jaxmap.simulate_flags import add_simulate
@@ -136,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_benchmark(subparsers)
     add_simulate(subparsers)
     add_train(subparsers)
+    add_calibrate(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
     add_common(info, "commands.run_info")
     return parser

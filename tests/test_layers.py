@@ -20,10 +20,10 @@ LAYERS = [
     ["hybrid_prior", "hybrid_prior_files"],
     ["estimators", "footprint"],
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
-    ["training"],
+    ["training", "calibration"],
     ["summary", "outputs", "production"],
-    ["commands", "simulate_flags", "train_flags"],
-    ["simulate_command", "train_command"],
+    ["commands", "simulate_flags", "train_flags", "calibrate_flags"],
+    ["simulate_command", "train_command", "calibrate_command"],
     ["cli"],
     ["__main__"],
 ]

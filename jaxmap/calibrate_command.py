@@ -1,0 +1,200 @@
+"""What ``jaxmap calibrate`` does: simulate, sample, judge, and say so in plain words."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jaxmap.benchmark import read_case
+from jaxmap.calibrate_flags import SKIES
+from jaxmap.calibration.checkpoint import FIELDS
+from jaxmap.calibration.figure import draw_report
+from jaxmap.calibration.mocks import MockFields, middle_of_survey, shrunk_to
+from jaxmap.calibration.report import lines_of
+from jaxmap.calibration.run import calibrate
+from jaxmap.catalog import ShearMap
+from jaxmap.commands import cosmology_of
+from jaxmap.files import atomic_path
+from jaxmap.grid import Grid
+from jaxmap.mapfiles import read_shear_map
+from jaxmap.methods import build_estimator
+from jaxmap.outputs import origin
+from jaxmap.redshifts import read_redshift_distribution
+from jaxmap.simulation.baryons import BARYONS
+from jaxmap.simulation.expected import light_cone_power
+from jaxmap.simulation.mock_survey import MockSurvey
+from jaxmap.simulation.presets import PRESETS
+from jaxmap.simulation.recipe import MapRecipe, map_recipe
+from jaxmap.simulation.response import ShearResponse
+from jaxmap.simulation.streaming import build_simulator
+from jaxmap.spectra import PowerSpectrum
+
+SIZE = (128, 128)
+REPORT, FIGURE = "report.json", "calibration.png"
+
+
+def run_calibrate(options: argparse.Namespace) -> int:
+    """``jaxmap calibrate``: posterior samples judged on simulated surveys."""
+    out = Path(options.out)
+    recipe, survey = _survey(options)
+    spectrum = light_cone_power(
+        recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
+    )
+    margin = None if options.cut else 0
+    estimator = _estimator(options, spectrum, margin)
+    record = origin(options, Path(options.mask_from) if options.mask_from else None)
+    response = ShearResponse(reduced=options.reduced)
+    fields = MockFields(build_simulator(recipe), survey, response)
+    try:
+        report = calibrate(
+            estimator,
+            fields,
+            options.num,
+            spectrum=spectrum,
+            seed=options.seed,
+            smoothing_arcmin=options.smoothing_arcmin,
+            margin=margin,
+            out=out,
+            identity=_identity(options, record),
+            progress=_progress(options),
+        )
+    except KeyboardInterrupt:
+        if not (out / FIELDS).exists():
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; the fields judged so far are in {out}/, and the same command goes on"
+        ) from None
+    with atomic_path(out / REPORT) as path:
+        text = json.dumps({**report, **record}, indent=1, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    _draw(out / FIGURE, report, options)
+    if not options.quiet:
+        print(describe(report))
+        print(f"Wrote {out}/{REPORT} and {FIGURE}.")
+    return 0
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The lines that did not pass, the main ones that did, and the verdict."""
+    lines = lines_of(report)
+    counted = {
+        verdict: sum(one["verdict"] == verdict for one in lines)
+        for verdict in ("pass", "open", "fail")
+    }
+    main = ("pixels, observed", "pixels, masked", "std/error", "TARP", "chi2")
+    shown = [
+        one
+        for one in lines
+        if one["verdict"] != "pass" or one["name"].startswith(main) or "samples/" in one["name"]
+    ]
+    rows = [_row(one) for one in shown]
+    figures = [
+        f"{name:<40}{found['value']:>9.4f} +- {found['error']:.4f}"
+        for name, found in report["figures"].items()
+    ]
+    summary = (
+        f"{report['num_fields']} fields of {report['num_samples']} samples: "
+        f"{report['verdict'].upper()} ({counted['pass']} checks pass, {counted['open']} are open, "
+        f"{counted['fail']} fail)"
+    )
+    if report["verdict"] == "open":
+        summary += "; more fields (a larger --num) decide what is open"
+    return "\n".join([*rows, *figures, summary])
+
+
+def _row(one: dict[str, Any]) -> str:
+    value = "none" if one["value"] is None else f"{one['value']:.4f}"
+    if "least" in one:
+        told = f"p, at least {one['least']:.2g}"
+    elif one["nominal"] == 0:
+        told = f"at most {one['tolerance']:.4f}"
+    else:
+        error = "" if one["error"] is None else f" +- {one['error']:.4f}"
+        told = f"{error}, expected {one['nominal']:g} +- {one['tolerance']:g}".removeprefix(", ")
+    return f"{one['name']:<40}{value:>9} {told.strip()}: {one['verdict']}"
+
+
+def _survey(options: argparse.Namespace) -> tuple[MapRecipe, MockSurvey | ShearMap]:
+    """What to simulate, and the survey that sees it."""
+    preset = PRESETS[options.preset]
+    survey: MockSurvey | ShearMap
+    if options.mask_from:
+        given = _read_survey(Path(options.mask_from).expanduser())
+        survey = middle_of_survey(given, options.size or given.grid.shape)
+        grid = survey.grid
+    else:
+        if preset.grid is None:
+            raise ValueError(f"the preset {options.preset} has no pixels; give another --preset")
+        grid = Grid(options.size or SIZE, preset.grid.pixel_arcmin)
+        survey = shrunk_to(preset, grid)
+    recipe = map_recipe(
+        grid,
+        SKIES[options.sky],
+        sky_shape=None if options.cut else grid.shape,
+        redshifts=read_redshift_distribution(options.nz) if options.nz else preset.redshifts,
+        cosmology=cosmology_of(options),
+        baryons=BARYONS[options.baryons],
+        seed=options.seed,
+    )
+    return recipe, survey
+
+
+def _read_survey(path: Path) -> ShearMap:
+    return read_case(path).shear if path.suffix == ".npz" else read_shear_map(path)
+
+
+def _estimator(options: argparse.Namespace, spectrum: PowerSpectrum, margin: int | None) -> Any:
+    chosen: dict[str, Any] = {}
+    if options.method == "dlposterior":
+        chosen = {"sampler": options.sampler, "weights": options.weights}
+    return build_estimator(
+        options.method,
+        spectrum,
+        smoothing_arcmin=options.smoothing_arcmin,
+        num_samples=options.num_samples,
+        margin=margin,
+        progress=lambda chunks: chunks,
+        **chosen,
+    )
+
+
+def _identity(options: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
+    """All settings but the number of fields, to which more can be added; contents of files."""
+    settings = {name: value for name, value in record["settings"].items() if name != "num"}
+    files = {
+        name: hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        for name in ("weights", "mask_from", "nz")
+        if (path := getattr(options, name))
+    }
+    return {"settings": settings, "files": files}
+
+
+def _draw(path: Path, report: dict[str, Any], options: argparse.Namespace) -> None:
+    sampler = f" ({options.sampler})" if options.method == "dlposterior" else ""
+    place = Path(options.mask_from).name if options.mask_from else options.preset
+    try:
+        figure = draw_report(report, f"{options.method}{sampler}, {options.sky} sky, {place}")
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110)
+    except Exception as error:  # a report is not lost for want of its picture
+        print(f"jaxmap: no picture: {error}", file=sys.stderr)
+
+
+def _progress(options: argparse.Namespace) -> Any:
+    from tqdm import tqdm
+
+    def with_bar(numbers: Iterable[int]) -> Iterable[int]:
+        return tqdm(
+            numbers,
+            desc="judged fields",
+            unit="field",
+            disable=options.quiet,
+            mininterval=0.1 if sys.stderr and sys.stderr.isatty() else 10,
+        )
+
+    return with_bar

@@ -1,0 +1,90 @@
+"""Flags of ``jaxmap calibrate``; only the standard library is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxmap.flags import add_common, add_cosmology, size, whole
+from jaxmap.simulate_flags import BARYONS, PRESETS
+
+METHODS = ("dlposterior", "wiener")
+SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast")
+SKIES = {"halo": "light-cone", "lognormal": "lognormal", "gaussian": "gaussian"}
+
+
+def add_calibrate(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="test posterior samples on simulated surveys of known truth",
+        description="Simulate surveys, draw posterior samples of each, and report whether the "
+        "truth looks like one more sample: coverage of pixels and Fourier bands, TARP, SBC ranks "
+        "of band powers, peaks and skewness, chi-squared, spread against error. Writes report.json "
+        "and calibration.png. A run that was stopped goes on with the same command; more fields "
+        "can be added with a larger --num.",
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, default="dlposterior", help="estimator (default dlposterior)"
+    )
+    parser.add_argument(
+        "--sampler", choices=SAMPLERS, default="eps", help="dlposterior: sampler (default eps)"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="dlposterior: trained network (default: the shipped one)"
+    )
+    parser.add_argument(
+        "--num-samples",
+        type=whole,
+        default=39,
+        help="posterior samples of each field (default 39), 9 at least",
+    )
+    parser.add_argument("--num", type=whole, default=100, help="fields (default 100), 2 at least")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default="jaxmap-calibration",
+        help="output folder (default jaxmap-calibration)",
+    )
+    field = parser.add_argument_group("simulated fields")
+    field.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="cosmos",
+        help="survey to imitate: pixels, noise, holes, sources (default cosmos)",
+    )
+    field.add_argument(
+        "--mask-from",
+        metavar="FILE",
+        help="take pixels, mask and noise of a benchmark case (.npz) or shear map (.fits) instead",
+    )
+    field.add_argument(
+        "--size", type=size, help="pixels: N or NXxNY (default 128; with --mask-from, all)"
+    )
+    field.add_argument(
+        "--sky", choices=SKIES, default="halo", help="simulated matter (default halo)"
+    )
+    field.add_argument(
+        "--cut",
+        action="store_true",
+        help="cut fields from a sky twice as wide, as real ones are; by default they are periodic, "
+        "which is a stricter test of the sampler and lets chi-squared be judged",
+    )
+    field.add_argument(
+        "--reduced",
+        action="store_true",
+        help="galaxies show the reduced shear, which estimators do not model",
+    )
+    field.add_argument(
+        "--smoothing-arcmin",
+        type=float,
+        default=1.0,
+        help="Gaussian sigma before peaks and skewness (default 1)",
+    )
+    matter = parser.add_argument_group("matter and sources")
+    matter.add_argument(
+        "--nz", metavar="FILE", help="source redshifts: columns z, n (default: the preset's)"
+    )
+    matter.add_argument(
+        "--baryons", choices=BARYONS, default="default", help="as in `jaxmap simulate`"
+    )
+    add_cosmology(matter)
+    add_common(parser, "calibrate_command.run_calibrate")
