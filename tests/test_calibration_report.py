@@ -170,18 +170,19 @@ def test_pooled_ratio_and_its_error():
     scatter = np.std([one.value for one in found])
     assert np.mean([one.error for one in found]) == pytest.approx(scatter, rel=0.1)
     assert np.mean([one.value for one in found]) == pytest.approx(0.3, abs=4 * scatter / 44)
-    root = square_root(Estimate(0.25, 0.01))
-    assert root == pytest.approx((0.5, 0.01))
-    assert np.isnan(square_root(Estimate(-0.1, 0.01)).value)
+    root = square_root(Estimate(0.25, 0.01, 40))
+    assert root == pytest.approx((0.5, 0.01, 40))
+    assert np.isnan(square_root(Estimate(-0.1, 0.01, 40)).value)
 
 
 def test_verdicts():
-    def verdict(value, error):
-        return line("x", Estimate(value, error), 1.0, 0.02)["verdict"]
+    def verdict(value, error, num_fields=10_000):
+        return line("x", Estimate(value, error, num_fields), 1.0, 0.02)["verdict"]
 
     assert verdict(1.019, 0.5) == "pass"
     assert verdict(0.9, 0.03) == "open"
     assert verdict(0.9, 0.02) == "fail"
+    assert verdict(0.9, 0.02, num_fields=5) == "open"  # Student's t reaches farther
     assert verdict(float("nan"), float("nan")) == "fail"
 
 

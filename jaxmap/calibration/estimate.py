@@ -11,10 +11,19 @@ from jaxmap.calibration.ranks import Floats
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error, from the scatter over fields."""
+    """A number and its standard error, from the scatter over a number of fields."""
 
     value: float
     error: float
+    num_fields: int
+
+    @property
+    def reach(self) -> float:
+        """What chance exceeds in 0.27 % of cases: 3 standard errors of very many fields, more of
+        few, whose scatter is ill known (Student's t)."""
+        from scipy.special import stdtrit
+
+        return self.error * float(stdtrit(self.num_fields - 1, 1 - 0.00135))
 
 
 def pooled_ratio(numerator: Floats, denominator: Floats) -> Estimate:
@@ -31,15 +40,15 @@ def pooled_ratio(numerator: Floats, denominator: Floats) -> Estimate:
     ratio = float(np.sum(numerator)) / total
     scatter = float(np.sum((numerator - ratio * denominator) ** 2))
     num = len(denominator)
-    return Estimate(ratio, math.sqrt(num / (num - 1) * scatter) / abs(total))
+    return Estimate(ratio, math.sqrt(num / (num - 1) * scatter) / abs(total), num)
 
 
 def square_root(estimate: Estimate) -> Estimate:
     """The root of an estimated square; not a number below 0."""
     if estimate.value <= 0:
-        return Estimate(math.nan, math.nan)
+        return estimate._replace(value=math.nan, error=math.nan)
     root = math.sqrt(estimate.value)
-    return Estimate(root, estimate.error / (2 * root))
+    return estimate._replace(value=root, error=estimate.error / (2 * root))
 
 
 def line(
@@ -53,7 +62,7 @@ def line(
 ) -> dict[str, Any]:
     """One line of a report.
 
-    Its verdict is ``pass`` within the tolerance; ``fail`` where not even three standard errors lead
+    Its verdict is ``pass`` within the tolerance; ``fail`` where not even `Estimate.reach` leads
     back to it (or beyond ``sure``, where given); ``open`` between: simulate more fields.
 
     Args:
@@ -61,11 +70,11 @@ def line(
         estimate: its value.
         nominal: in a calibrated posterior.
         tolerance: the target, on either side.
-        sure: deviation beyond which chance is ruled out, instead of three standard errors.
+        sure: deviation beyond which chance is ruled out, instead of the reach.
         gate: whether the whole report waits for this line to pass.
     """
     distance = abs(estimate.value - nominal)
-    limit = tolerance + 3 * estimate.error if sure is None else sure
+    limit = tolerance + estimate.reach if sure is None else sure
     # A value that is no number is no agreement.
     verdict = "pass" if distance <= tolerance else "open" if distance <= limit else "fail"
     return {

@@ -96,7 +96,8 @@ def _tarp(records: Sequence[Record]) -> list[dict[str, Any]]:
     root = math.sqrt(len(records))
     lines = []
     for name in _tarp_names(records):
-        found = Estimate(largest_deviation(_column(records, "positions", name)), 0.0)
+        deviation = largest_deviation(_column(records, "positions", name))
+        found = Estimate(deviation, 0.0, len(records))
         lines.append(line(name, found, 0.0, BOUND / root, sure=SURE / root))
     return lines
 
@@ -137,7 +138,11 @@ def _figures(records: Sequence[Record]) -> dict[str, dict[str, float]]:
         _, _, error, spread = _column(records, "squares", name).T
         if spread.any():
             named[f"bias/std, {name}"] = pooled_ratio(error, spread)
-    return {name: found._asdict() for name, found in named.items() if math.isfinite(found.value)}
+    return {
+        name: {"value": found.value, "error": found.error}
+        for name, found in named.items()
+        if math.isfinite(found.value)
+    }
 
 
 def _curves(records: Sequence[Record]) -> dict[str, Any]:
