@@ -128,7 +128,8 @@ def _survey(options: argparse.Namespace) -> MockSurvey:
 
 def _numbers(options: argparse.Namespace, product: str) -> range:
     if not options.num:
-        raise ValueError(f"--num is {options.num}; expected the number of {product}, at least 1")
+        given = "missing" if options.num is None else options.num
+        raise ValueError(f"--num is {given}; expected the number of {product}, at least 1")
     if options.first + options.num > 2**32:
         raise ValueError(
             f"the last of the {product} would have the number {options.first + options.num - 1}; "
@@ -152,9 +153,12 @@ def _completed_later(out: Path) -> Iterator[None]:
 
 def _describe(numbers: range, product: str, grid: Grid) -> str:
     (ny, nx), pixel = grid.shape, grid.pixel_arcmin
+    what = f"{len(numbers):,} {product} ({numbers.start} to {numbers.stop - 1})"
+    if len(numbers) == 1:
+        what = f"1 {product.removesuffix('s')} (number {numbers.start})"
     return (
-        f"{len(numbers):,} {product} ({numbers.start} to {numbers.stop - 1}) of {nx} x {ny} pixels "
-        f"of {pixel:g} arcmin, {nx * pixel / 60:.3g} x {ny * pixel / 60:.3g} degrees"
+        f"{what} of {nx} x {ny} pixels of {pixel:g} arcmin, {nx * pixel / 60:.3g} x "
+        f"{ny * pixel / 60:.3g} degrees"
     )
 
 

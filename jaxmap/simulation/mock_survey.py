@@ -77,7 +77,7 @@ class MockSurvey:
         if 2 * self.border_arcmin >= min(height, width):
             raise ValueError(
                 f"a border of {self.border_arcmin} arcmin leaves nothing of a field of {width:g} x "
-                f"{height:g} arcmin"
+                f"{height:g} arcmin; give a larger field or a narrower border"
             )
         if self.mask is not None and self.mask.shape != field.shape:
             raise ValueError(
