@@ -186,3 +186,13 @@ def test_controls_of_the_command(tmp_path):
     )
     assert abs(right["value"] - 1) < 4 * right["error"]
     assert wrong["value"] < 0.6 and wrong["verdict"] == "fail"
+
+
+@pytest.mark.slow
+def test_cut_fields_have_no_chi_squared(tmp_path):
+    """Mass outside a cut field acts on its data, so chi-squared is not judged there."""
+    arguments = [*COMMAND, "--cut", "--size", "48", "--num", "3", "--out", str(tmp_path), "-q"]
+    assert main(arguments) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["num_fields"] == 3 and report["spread"]
+    assert not any("chi2" in one["name"] for one in lines_of(report))
