@@ -35,8 +35,8 @@ def add_calibrate(subparsers: Any) -> None:
         "--num-samples",
         type=whole,
         default=39,
-        help="posterior samples of each field, 9 at least (default 39, whose ranks resolve 95 %% in "
-        "all pixels; 79 in predicted strata too, which half of them choose)",
+        help="posterior samples of each field, 9 at least (default 39, whose ranks resolve 95 %% "
+        "in all pixels; 79 in predicted strata too, which half of them choose)",
     )
     parser.add_argument("--num", type=whole, default=100, help="fields (default 100), 2 at least")
     parser.add_argument(
