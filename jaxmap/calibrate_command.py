@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from jaxmap.benchmark import read_case
 from jaxmap.calibrate_flags import SKIES
 from jaxmap.calibration.checkpoint import FIELDS
@@ -19,6 +22,7 @@ from jaxmap.calibration.report import lines_of
 from jaxmap.calibration.run import calibrate
 from jaxmap.catalog import ShearMap
 from jaxmap.commands import cosmology_of
+from jaxmap.estimators import Estimator
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_shear_map
@@ -41,6 +45,8 @@ REPORT, FIGURE = "report.json", "calibration.png"
 def run_calibrate(options: argparse.Namespace) -> int:
     """``jaxmap calibrate``: posterior samples judged on simulated surveys."""
     out = Path(options.out)
+    if options.mask_from:
+        options.mask_from = str(Path(options.mask_from).expanduser())
     recipe, survey = _survey(options)
     spectrum = light_cone_power(
         recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
@@ -60,7 +66,7 @@ def run_calibrate(options: argparse.Namespace) -> int:
             smoothing_arcmin=options.smoothing_arcmin,
             margin=margin,
             out=out,
-            identity=_identity(options, record),
+            identity=_identity(options, record, estimator),
             progress=_progress(options),
         )
     except KeyboardInterrupt:
@@ -124,7 +130,7 @@ def _survey(options: argparse.Namespace) -> tuple[MapRecipe, MockSurvey | ShearM
     preset = PRESETS[options.preset]
     survey: MockSurvey | ShearMap
     if options.mask_from:
-        given = _read_survey(Path(options.mask_from).expanduser())
+        given = _read_survey(Path(options.mask_from))
         survey = middle_of_survey(given, options.size or given.grid.shape)
         grid = survey.grid
     else:
@@ -148,7 +154,9 @@ def _read_survey(path: Path) -> ShearMap:
     return read_case(path).shear if path.suffix == ".npz" else read_shear_map(path)
 
 
-def _estimator(options: argparse.Namespace, spectrum: PowerSpectrum, margin: int | None) -> Any:
+def _estimator(
+    options: argparse.Namespace, spectrum: PowerSpectrum, margin: int | None
+) -> Estimator:
     chosen: dict[str, Any] = {}
     if options.method == "dlposterior":
         chosen = {"sampler": options.sampler, "weights": options.weights}
@@ -163,15 +171,22 @@ def _estimator(options: argparse.Namespace, spectrum: PowerSpectrum, margin: int
     )
 
 
-def _identity(options: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
-    """All settings but the number of fields, to which more can be added; contents of files."""
+def _identity(
+    options: argparse.Namespace, record: dict[str, Any], estimator: Estimator
+) -> dict[str, Any]:
+    """All settings but the number of fields, to which more can be added; contents of files, and of
+    the network, which another version may ship trained anew."""
     settings = {name: value for name, value in record["settings"].items() if name != "num"}
     files = {
-        name: hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
         for name in ("weights", "mask_from", "nz")
         if (path := getattr(options, name))
     }
-    return {"settings": settings, "files": files}
+    network = hashlib.sha256()
+    for leaf in jax.tree.leaves(getattr(estimator, "prior", None)):
+        if isinstance(leaf, jax.Array | np.ndarray):
+            network.update(np.asarray(leaf).tobytes())
+    return {"settings": settings, "files": files, "network": network.hexdigest()}
 
 
 def _draw(path: Path, report: dict[str, Any], options: argparse.Namespace) -> None:
