@@ -21,11 +21,20 @@ from typing import Any, NoReturn
 import jaxmap
 from jaxmap.calibrate_flags import add_calibrate
 from jaxmap.config import with_config
-from jaxmap.flags import add_common, add_cosmology, mapping, name_or_number, pair, size, whole
+from jaxmap.flags import (
+    METHODS,
+    add_common,
+    add_cosmology,
+    add_estimator,
+    mapping,
+    name_or_number,
+    pair,
+    size,
+    whole,
+)
 from jaxmap.simulate_flags import add_simulate
 from jaxmap.train_flags import add_train
 
-METHODS = ("ks", "wiener", "deepmass")
 PATHS = ("catalog", "case", "config", "settings", "weights", "nz", "spectrum", "out", "json")
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
@@ -149,7 +158,8 @@ def _add_map(subparsers: Any) -> None:
         help="make a mass map from a catalogue of galaxy shapes",
         description="Read galaxy shapes, average them in pixels, infer the convergence, and write "
         "mass_map.fits (E and B mode, error, S/N, mask, counts), mass_map.png, samples.nc "
-        "(posterior samples, if the method draws them) and config.toml (to rerun).",
+        "(posterior samples, if the method draws them) and config.toml (to rerun). A run of "
+        "dlposterior that is stopped goes on, by the same command, from the samples it had drawn.",
     )
     parser.add_argument(
         "catalog", nargs="?", help="FITS, CSV, ECSV, text, HDF5 or Parquet file of galaxy shapes"
@@ -162,7 +172,7 @@ def _add_map(subparsers: Any) -> None:
     field.add_argument(
         "--pixel-arcmin",
         type=float,
-        help="pixel side (default: 5 galaxies each; deepmass: as trained)",
+        help="pixel side (default: 5 galaxies each; learned methods: as trained)",
     )
     field.add_argument("--size", type=size, help="pixels: N or NXxNY (default: all galaxies)")
     field.add_argument("--centre", type=pair, metavar="RA,DEC", help="degrees (default: middle)")
@@ -197,27 +207,12 @@ def _add_map(subparsers: Any) -> None:
         "--shape-noise", type=float, metavar="SIGMA_E", help="per component (default: measured)"
     )
     estimator = parser.add_argument_group("estimator")
-    _add_estimator(estimator, num_samples=100)
+    add_estimator(estimator)
     estimator.add_argument(
         "--margin", type=whole, help="masked pixels around the field (default: a quarter of it)"
     )
     _add_prior(parser)
     add_common(parser, "commands.run_map")
-
-
-def _add_estimator(group: Any, num_samples: int) -> None:
-    group.add_argument(
-        "--num-samples",
-        type=whole,
-        default=num_samples,
-        help=f"wiener: posterior samples (default {num_samples})",
-    )
-    group.add_argument(
-        "--smoothing-arcmin", type=float, default=1.0, help="ks: Gaussian sigma (default 1)"
-    )
-    group.add_argument(
-        "--weights", metavar="FILE", help="deepmass: trained network (default: the shipped one)"
-    )
 
 
 def _add_prior(parser: argparse.ArgumentParser) -> None:
@@ -237,7 +232,13 @@ def _add_demo(subparsers: Any) -> None:
         "`jaxmap map` would, and say how well it recovers the truth.",
     )
     parser.add_argument("--out", metavar="DIR", default="jaxmap-demo", help="output folder")
-    _add_estimator(parser.add_argument_group("estimator"), num_samples=100)
+    parser.add_argument(
+        "--method",
+        choices=("wiener", "deepmass", "dlposterior"),
+        default="dlposterior",
+        help="estimator (default dlposterior)",
+    )
+    add_estimator(parser.add_argument_group("estimator"))
     add_common(parser, "commands.run_demo")
 
 
@@ -258,6 +259,6 @@ def _add_benchmark(subparsers: Any) -> None:
         help=f"comma-separated, of {','.join(METHODS)} (default all)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
-    _add_estimator(parser.add_argument_group("estimator"), num_samples=0)
+    add_estimator(parser.add_argument_group("estimator"))
     _add_prior(parser)
     add_common(parser, "commands.run_benchmark")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from jaxmap.binning import bin_shear, measured_shape_noise
 from jaxmap.catalog import ShearCatalog
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
-from jaxmap.estimators import DeepMass, Estimator
+from jaxmap.estimators import DeepMass, Estimator, SampledPosterior
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
@@ -30,7 +31,9 @@ from jaxmap.methods import build_estimator
 from jaxmap.operators import two_map_phase
 from jaxmap.outputs import (
     MAP_FILES,
+    kept_if_interrupted,
     origin,
+    partial_samples,
     staged,
     write_catalog,
     write_config,
@@ -54,26 +57,28 @@ def run_map(options: argparse.Namespace) -> int:
     with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
         spectrum = _spectrum(options)
         catalog = _read_catalog(options)
+        record = origin(options, Path(options.catalog), len(catalog))
+        drawn = partial_samples(out, record)
         estimator = build_estimator(
             options.method,
             spectrum,
-            smoothing_arcmin=options.smoothing_arcmin,
-            num_samples=options.num_samples,
             margin=options.margin,
-            progress=_progress(options),
-            weights=options.weights,
+            folder=drawn,
+            identity=record,
+            **_estimator_settings(options),
         )
         grid = grid_of_catalog(
             catalog, _pixel_arcmin(options, estimator), options.size, options.centre
         )
         shear = bin_shear(catalog, grid, options.shape_noise)
         signs = check_e2_sign(shear)
-        result = estimator(jax.random.key(options.seed), shear)
-        record = origin(options, Path(options.catalog), len(catalog))
+        with kept_if_interrupted(drawn):
+            result = estimator(jax.random.key(options.seed), shear)
         title = f"{Path(options.catalog).name}, {options.method}"
         write_map_files(folder, result, record, title)
         write_config(folder / "config.toml", record["settings"])
         written = sorted(path.name for path in folder.iterdir())
+    shutil.rmtree(drawn, ignore_errors=True)
     if not options.quiet:
         noise = options.shape_noise or float(np.mean(measured_shape_noise(catalog)))
         print(describe_input(catalog, shear, noise, options.catalog))
@@ -92,9 +97,21 @@ def run_map(options: argparse.Namespace) -> int:
 
 def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
     """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
-    if options.pixel_arcmin is None and isinstance(estimator, DeepMass) and estimator.domain:
-        return estimator.domain.pixel_arcmin
+    if options.pixel_arcmin is None and isinstance(estimator, DeepMass | SampledPosterior):
+        return estimator.domain.pixel_arcmin if estimator.domain else None
     return options.pixel_arcmin
+
+
+def _estimator_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What `jaxmap.flags.add_estimator` asks for."""
+    return {
+        "smoothing_arcmin": options.smoothing_arcmin,
+        "num_samples": options.num_samples,
+        "progress": _progress(options),
+        "weights": options.weights,
+        "sampler": options.sampler,
+        "num_steps": options.num_steps,
+    }
 
 
 def default_out(catalog: str) -> str:
@@ -135,12 +152,9 @@ def run_benchmark(options: argparse.Namespace) -> int:
         method: build_estimator(
             method,
             spectrum,
-            smoothing_arcmin=options.smoothing_arcmin,
-            num_samples=options.num_samples,
             margin=0,
-            progress=_progress(options),
-            weights=options.weights,
             phase=two_map_phase,
+            **_estimator_settings(options),
         )
         for method in options.methods
     }
@@ -202,27 +216,21 @@ def run_info(options: argparse.Namespace) -> int:
 
 def run_demo(options: argparse.Namespace) -> int:
     """``jaxmap demo``: simulate a survey, map it, compare with the truth."""
-    from jaxmap.demo import demo
+    from jaxmap.demo import demo, sky_power
 
     out = Path(options.out)
     with staged(out, (*MAP_FILES, "catalog.fits")) as folder:
-        spectrum = convergence_power()
-        estimator = build_estimator(
-            "wiener",
-            spectrum,
-            smoothing_arcmin=options.smoothing_arcmin,
-            num_samples=options.num_samples,
-            margin=None,
-            progress=_progress(options),
-        )
-        made = demo(jax.random.key(options.seed), spectrum, estimator)
+        say = (lambda text: None) if options.quiet else print
+        say("Simulating a sky and a survey of it ...")
+        estimator = build_estimator(options.method, sky_power(), **_estimator_settings(options))
+        made = demo(jax.random.key(options.seed), estimator)
         write_catalog(folder / "catalog.fits", made.catalog)
-        title = "simulated survey, Wiener filter"
+        title = f"simulated survey, {options.method}"
         write_map_files(folder, made.result, origin(options, None), title, made.truth)
     if not options.quiet:
         noise = float(np.mean(measured_shape_noise(made.catalog)))
         print(describe_input(made.catalog, made.shear, noise, "a simulation"))
-        print(describe_map(made.result, "wiener"))
+        print(describe_map(made.result, options.method))
         print(made.verdict)
         print(f"Wrote {out}/. Your own catalogue: jaxmap map CATALOG --out DIR")
     return 0

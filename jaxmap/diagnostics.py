@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmap.catalog import ShearMap
@@ -104,3 +105,21 @@ def std_over_error(
 
     fluctuations = jnp.asarray(samples) - mean[None]
     return jnp.sqrt(spread(fluctuations) / spread(truth - mean))
+
+
+def gelman_rubin(chains: ArrayLike) -> np.ndarray:
+    r"""Split R-hat: spread among halves of chains over that within them; near 1 when mixed.
+
+    Args:
+        chains: shape ``(num_chains, num_draws, ...)``, at least 4 draws.
+
+    Returns:
+        Shape ``(...)``; NaN where the draws do not vary.
+
+    References:
+        Gelman et al. (2013), Bayesian Data Analysis, Sect. 11.4.
+    """
+    from numpyro.diagnostics import split_gelman_rubin
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(split_gelman_rubin(np.asarray(chains, float)))

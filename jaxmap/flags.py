@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 
+METHODS = ("ks", "wiener", "deepmass", "dlposterior")
+SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast")
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
 
 
@@ -24,6 +26,36 @@ def add_common(parser: argparse.ArgumentParser, run: str) -> None:
     general.add_argument("--seed", type=whole, default=0, help="random seed (default 0)")
     general.add_argument("--x64", action="store_true", help="compute in float64")
     add_verbosity(general)
+
+
+def add_estimator(group: argparse._ArgumentGroup) -> None:
+    """Flags of `jaxmap.methods.build_estimator`."""
+    group.add_argument(
+        "--num-samples",
+        type=whole,
+        help="posterior samples (default: 100 of wiener, 32 of dlposterior)",
+    )
+    group.add_argument(
+        "--smoothing-arcmin", type=float, default=1.0, help="ks: Gaussian sigma (default 1)"
+    )
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="deepmass, dlposterior: trained network (default: the shipped one)",
+    )
+    group.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="eps",
+        help="dlposterior: eps, diffusion with the exact posterior score (default); gibbs, a slow "
+        "reference; hmc, annealed HMC with the schedule of Remy et al. (hours on a CPU); hmc-fast, "
+        "the same preconditioned",
+    )
+    group.add_argument(
+        "--num-steps",
+        type=whole,
+        help="eps: network evaluations per sample (default 9); gibbs: sweeps (default 16)",
+    )
 
 
 def add_verbosity(group: argparse._ArgumentGroup) -> None:

@@ -113,6 +113,11 @@ def solve_information(
     return jnp.fft.ifft2(amplitude * jax.lax.complex(*pair), norm="ortho").real, info
 
 
+def turned(data: ShearMap) -> ShearMap:
+    r"""The shear turned by 45 degrees, :math:`-i\gamma`, in which the B mode is an E mode."""
+    return replace(data, shear=-1j * data.shear, weight=data.weight[::-1])
+
+
 def _to_pair(modes: jax.Array) -> jax.Array:
     return jnp.stack([modes.real, modes.imag])
 

@@ -29,6 +29,8 @@ _PLANES = {
     "SNR": "signal_to_noise",
     "MASK": "mask",
     "NGAL": "counts",
+    "Q16": "lower",
+    "Q84": "upper",
     "SAMPLES": "samples",
 }
 """FITS extension of each field of a `MassMap`."""
@@ -40,9 +42,10 @@ def write_mass_map(
     """Write a mass map as multi-extension FITS.
 
     Extensions: ``KAPPA_E`` and, where known, ``KAPPA_B``, ``SIGMA``, ``SNR``, ``MASK`` (1 =
-    observed), ``NGAL`` and the cube ``SAMPLES`` (draw, y, x), each with a TAN world coordinate
-    system when the grid is on the sky; last the table ``PROVENANCE`` with two JSON strings, the
-    grid and what the caller knows of the map's origin.
+    observed), ``NGAL``, the quantiles ``Q16`` and ``Q84`` of the samples and the cube ``SAMPLES``
+    (draw, y, x), each with a TAN world coordinate system when the grid is on the sky; last the
+    table ``PROVENANCE`` with three JSON strings: the grid, what the caller knows of the map's
+    origin, and the map's diagnostics.
 
     Args:
         path: file to write; replaced only once the new one is whole.
@@ -50,7 +53,7 @@ def write_mass_map(
         provenance: anything JSON can hold.
     """
     planes = {name: getattr(mass_map, field) for name, field in _PLANES.items()}
-    _write_planes(path, planes, mass_map.grid, provenance)
+    _write_planes(path, planes, mass_map.grid, provenance, mass_map.diagnostics)
 
 
 def read_mass_map(path: str | Path) -> MassMap:
@@ -60,9 +63,9 @@ def read_mass_map(path: str | Path) -> MassMap:
         ValueError: if the file is not whole or not a jaxmap mass map.
     """
     optional = _PLANES.keys() - {"KAPPA_E", "MASK", "SNR"}
-    planes, grid = _read_planes(path, ("KAPPA_E", "MASK"), optional)
+    planes, grid, diagnostics = _read_planes(path, ("KAPPA_E", "MASK"), optional)
     fields: dict[str, Any] = {_PLANES[name]: values for name, values in planes.items()}
-    fields["mask"] = fields["mask"].astype(bool)
+    fields |= {"mask": fields["mask"].astype(bool), "diagnostics": diagnostics}
     return MassMap(grid=grid, **fields)
 
 
@@ -95,7 +98,7 @@ def read_shear_map(path: str | Path) -> ShearMap:
     Raises:
         ValueError: if the file is not whole or not a jaxmap shear map.
     """
-    planes, grid = _read_planes(path, ("G1", "G2", "WEIGHT1", "WEIGHT2"), ("NGAL",))
+    planes, grid, _ = _read_planes(path, ("G1", "G2", "WEIGHT1", "WEIGHT2"), ("NGAL",))
     weight: Any = np.stack([planes["WEIGHT1"], planes["WEIGHT2"]])
     shear: Any = planes["G1"] + 1j * planes["G2"]
     counts: Any = planes.get("NGAL")
@@ -114,7 +117,7 @@ def write_samples(
     """Write posterior samples as NetCDF4 (HDF5), one draw per chunk.
 
     Group ``posterior`` holds ``kappa (chain, draw, y, x)``, the root group ``mean`` and ``std``
-    where known; readable with h5py, xarray and arviz.
+    where known and ``diagnostics``, JSON; readable with h5py, xarray and arviz.
 
     Raises:
         ValueError: if the map has no samples.
@@ -125,23 +128,25 @@ def write_samples(
         raise ValueError(
             "this map has no posterior samples; run an estimator that draws them (num_samples > 0)"
         )
-    samples = np.asarray(mass_map.samples)[None]
+    samples = mass_map.samples
     with atomic_path(path) as temporary, h5netcdf.File(temporary, "w") as file:
         file.attrs["grid"] = json.dumps(_grid_to_dict(mass_map.grid))
         file.attrs["provenance"] = json.dumps(provenance or {})
-        file.dimensions = {"y": samples.shape[2], "x": samples.shape[3]}
+        file.attrs["diagnostics"] = json.dumps(dict(mass_map.diagnostics))
+        file.dimensions = {"y": samples.shape[1], "x": samples.shape[2]}
         for name, values in (("mean", mass_map.convergence), ("std", mass_map.std)):
             if values is not None:
                 file.create_variable(name, ("y", "x"), data=np.asarray(values))
         group = file.create_group("posterior")
-        group.dimensions = {"chain": 1, "draw": samples.shape[1]}
+        group.dimensions = {"chain": 1, "draw": samples.shape[0]}
         variable = group.create_variable(
             "kappa",
             ("chain", "draw", "y", "x"),
             samples.dtype,
-            chunks=(1, 1, *samples.shape[2:]),
+            chunks=(1, 1, *samples.shape[1:]),
         )
-        variable[...] = samples
+        for number, sample in enumerate(samples):  # one by one: they may be on disk
+            variable[0, number] = np.asarray(sample)
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
@@ -167,6 +172,7 @@ def _write_planes(
     planes: Mapping[str, ArrayLike | None],
     grid: Grid,
     provenance: dict[str, Any] | None,
+    diagnostics: Mapping[str, Any] | None = None,
 ) -> None:
     from astropy.io import fits
 
@@ -183,7 +189,11 @@ def _write_planes(
             array = array.astype(np.uint8)
         hdus.append(fits.ImageHDU(array, header=header, name=extension))
         hdus[-1].header["PIXSCALE"] = (grid.pixel_arcmin * 60, "[arcsec]")
-    text = {"grid": _grid_to_dict(grid), "provenance": provenance or {}}
+    text = {
+        "grid": _grid_to_dict(grid),
+        "provenance": provenance or {},
+        "diagnostics": dict(diagnostics or {}),
+    }
     columns = [
         fits.Column(name, format=f"{max(len(encoded), 1)}A", array=[encoded])
         for name, encoded in ((key, json.dumps(value)) for key, value in text.items())
@@ -195,14 +205,16 @@ def _write_planes(
 
 def _read_planes(
     path: str | Path, required: Collection[str], optional: Collection[str]
-) -> tuple[dict[str, np.ndarray], Grid]:
+) -> tuple[dict[str, np.ndarray], Grid, dict[str, Any]]:
     planes = {}
     with _open_fits(path) as hdus:
-        grid = Grid(**_grid_fields(json.loads(hdus["PROVENANCE"].data["grid"][0])))
+        table = hdus["PROVENANCE"].data
+        grid = Grid(**_grid_fields(json.loads(table["grid"][0])))
+        diagnostics = json.loads(table["diagnostics"][0])
         for name in (*required, *(name for name in optional if name in hdus)):
             data = hdus[name].data
             planes[name] = np.asarray(data, data.dtype.newbyteorder("="))
-    return planes, grid
+    return planes, grid, diagnostics
 
 
 @contextmanager

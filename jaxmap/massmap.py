@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,10 @@ class MassMap:
         b_mode: B-mode map of the data, noise and leakage at masks, or None.
         samples: posterior samples, shape ``(n, ny, nx)``, or None; may stay on the host.
         counts: galaxies per pixel, or None.
+        lower: 16 % quantile of the samples per pixel, or None.
+        upper: 84 % quantile, or None.
+        diagnostics: figures by name, as JSON can hold them; what an estimator has to say of how
+            well its map and samples fit the data.
     """
 
     convergence: jax.Array
@@ -33,6 +39,9 @@ class MassMap:
     b_mode: jax.Array | None = None
     samples: jax.Array | np.ndarray | None = None
     counts: jax.Array | None = None
+    lower: jax.Array | np.ndarray | None = None
+    upper: jax.Array | np.ndarray | None = None
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def signal_to_noise(self) -> jax.Array | None:
@@ -49,4 +58,20 @@ class MassMap:
             raise ValueError(f"cannot crop {margin} pixels from every side of a {ny} x {nx} map")
         grid = self.grid.padded(-margin)
         inner = (..., slice(margin, ny - margin), slice(margin, nx - margin))
-        return replace(jax.tree.map(lambda array: array[inner], self), grid=grid)
+        maps = replace(self, diagnostics={})
+        cropped = jax.tree.map(lambda array: array[inner], maps)
+        return replace(cropped, grid=grid, diagnostics=self.diagnostics)
+
+
+def quantiles(samples: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+    """Quantiles of samples per pixel, row by row, so that samples on disk stay there.
+
+    Args:
+        samples: shape ``(n, ny, nx)``.
+        levels: from 0 to 1, shape ``(q,)``.
+
+    Returns:
+        Shape ``(q, ny, nx)``.
+    """
+    rows = [np.quantile(samples[:, row], levels, axis=0) for row in range(samples.shape[1])]
+    return np.stack(rows, axis=1).astype(samples.dtype)

@@ -3,40 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jaxmap.denoiser_files import read_denoiser, warn_of_spectrum
-from jaxmap.estimators import DeepMass, Estimator, KaiserSquires, Wiener
+from jaxmap.estimators import DeepMass, Estimator, KaiserSquires, SampledPosterior, Wiener
+from jaxmap.grid import Grid
+from jaxmap.hybrid_prior import HybridPrior
+from jaxmap.hybrid_prior_files import KIND as HYBRID
+from jaxmap.hybrid_prior_files import read_hybrid_prior
+from jaxmap.networks.weights import read_weights
 from jaxmap.operators import Phase, spin2_phase
+from jaxmap.samplers import Annealed, Diffusion, Gibbs, Sampler
+from jaxmap.sampling.schedule import PAPER, PRECONDITIONED
 from jaxmap.spectra import PowerSpectrum
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+NUM_SAMPLES = {"wiener": 100, "dlposterior": 32}
+"""Samples that a method draws unless told otherwise."""
 
 
 def build_estimator(
     method: str,
     spectrum: PowerSpectrum,
     *,
-    smoothing_arcmin: float,
-    num_samples: int,
-    margin: int | None,
-    progress: Progress,
+    smoothing_arcmin: float = 1.0,
+    num_samples: int | None = None,
+    margin: int | None = None,
+    progress: Progress = lambda chunks: chunks,
     weights: str | Path | None = None,
     phase: Phase = spin2_phase,
+    sampler: str = "eps",
+    num_steps: int | None = None,
+    folder: Path | None = None,
+    identity: Any = None,
 ) -> Estimator:
-    """The estimator called ``ks``, ``wiener`` or ``deepmass``.
+    """The estimator called ``ks``, ``wiener``, ``deepmass`` or ``dlposterior``.
 
     Settings that it does not have are left aside; a network brings its own spectrum, and says when
     the one given is far from it.
+
+    Args:
+        method: name of the estimator.
+        spectrum: power spectrum of the convergence.
+        smoothing_arcmin: of Kaiser-Squires.
+        num_samples: of the posterior; None for the method's own number.
+        margin: masked pixels around the field; None for the default.
+        progress: wraps loops over chunks of samples.
+        weights: file of a trained network; the shipped one if None.
+        phase: of the shear operator of the Wiener filter.
+        sampler: of ``dlposterior``; see `build_sampler`.
+        num_steps: of the sampler; None for its own number.
+        folder: where ``dlposterior`` keeps samples while it draws them.
+        identity: what these samples are of.
     """
+    count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
     if method == "ks":
         return KaiserSquires(smoothing_arcmin, margin)
     if method == "wiener":
-        return Wiener(
-            spectrum, num_samples=num_samples, margin=margin, phase=phase, progress=progress
-        )
+        return Wiener(spectrum, num_samples=count, margin=margin, phase=phase, progress=progress)
+    if method not in ("deepmass", "dlposterior"):
+        raise ValueError(f"method is {method!r}; expected ks, wiener, deepmass or dlposterior")
+    if method == "dlposterior" and weights is not None and _is_hybrid(weights):
+        prior: Any = partial(_hybrid_prior, weights)
+        domain = None
+    else:
+        prior, domain, _ = read_denoiser(weights)
+        warn_of_spectrum(prior, spectrum)
     if method == "deepmass":
-        denoiser, domain, _ = read_denoiser(weights)
-        warn_of_spectrum(denoiser, spectrum)
-        return DeepMass(denoiser, domain, margin)
-    raise ValueError(f"method is {method!r}; expected ks, wiener or deepmass")
+        return DeepMass(prior, domain, margin)
+    return SampledPosterior(
+        prior,
+        build_sampler(sampler, num_steps, progress),
+        count,
+        domain=domain,
+        margin=margin,
+        folder=folder,
+        identity=identity,
+        progress=progress,
+    )
+
+
+def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampler:
+    """The sampler called ``eps``, ``gibbs``, ``hmc`` or ``hmc-fast``.
+
+    Args:
+        name: ``eps``, diffusion under the exact posterior score; ``gibbs``, messenger Gibbs;
+            ``hmc``, annealed HMC with the paper's schedule; ``hmc-fast``, preconditioned.
+        num_steps: evaluations of a sample of ``eps``, sweeps of ``gibbs``; None for the default.
+        progress: wraps the annealing of a chunk of chains.
+    """
+    if name == "eps":
+        return Diffusion() if num_steps is None else Diffusion(num_steps)
+    if name == "gibbs":
+        return Gibbs() if num_steps is None else Gibbs(num_steps)
+    if name not in ("hmc", "hmc-fast"):
+        raise ValueError(f"sampler is {name!r}; expected eps, gibbs, hmc or hmc-fast")
+    if num_steps is not None:
+        raise ValueError(
+            f"num_steps is {num_steps}; expected none with {name}, whose levels decide"
+        )
+    if name == "hmc":
+        return Annealed(PAPER, progress=progress)
+    return Annealed(PRECONDITIONED, precondition=True, progress=progress)
+
+
+def _is_hybrid(weights: str | Path) -> bool:
+    return read_weights(weights)[1].get("kind") == HYBRID
+
+
+def _hybrid_prior(weights: str | Path, grid: Grid) -> HybridPrior:
+    return read_hybrid_prior(weights, grid)[0]

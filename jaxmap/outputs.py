@@ -155,6 +155,26 @@ def staged(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def partial_samples(out: Path, record: dict[str, Any]) -> Path:
+    """Where samples of this very run are kept while they are drawn."""
+    text = json.dumps(record, sort_keys=True)
+    return out / f"samples-{hashlib.sha256(text.encode()).hexdigest()[:12]}.partial"
+
+
+@contextmanager
+def kept_if_interrupted(drawn: Path) -> Iterator[None]:
+    """Say, of an interrupted run, what it leaves to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not drawn.exists():
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; the samples drawn so far are in {drawn}, and the same command goes on "
+            "from them (or remove that folder)"
+        ) from None
+
+
 def _is_ours(out: Path) -> bool:
     """Whether a folder holds a map that jaxmap wrote."""
     try:

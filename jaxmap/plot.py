@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = None) -> Figure:
-    """Draw convergence, its standard deviation, S/N and B mode, as far as they are known.
+    """Draw convergence, a sample, standard deviation, S/N and B mode, as far as they are known.
 
     Every panel has sky axes (when the grid is on the sky), the outline of the observed area and a
     scale bar; E and B mode share one colour scale, so that a B mode of the size of the signal is
@@ -42,6 +42,8 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
     ]
     if truth is not None:
         panels.append(("truth", np.asarray(truth), colours))
+    if mass_map.samples is not None:
+        panels.append(("one posterior sample", np.asarray(mass_map.samples[0]), colours))
     if mass_map.std is not None:
         std = np.asarray(mass_map.std)
         low, high = np.quantile(std, [0.002, 0.998])

@@ -53,5 +53,16 @@ def describe_map(result: MassMap, method: str) -> str:
             )
     lines[0] += "."
     if result.samples is not None:
-        lines.append(f"{len(result.samples)} posterior samples drawn.")
+        lines.append(_describe_samples(result))
     return "\n".join(lines)
+
+
+def _describe_samples(result: MassMap) -> str:
+    assert result.samples is not None
+    figures = result.diagnostics
+    text = f"{len(result.samples)} posterior samples drawn"
+    if "network_evaluations_per_sample" in figures:
+        text += f", {figures['network_evaluations_per_sample']:.0f} evaluations of the prior each"
+    if "chi2_per_pixel" in figures:
+        text += f"; chi2 per observed component {figures['chi2_per_pixel']:.4f}"
+    return text + "."

@@ -18,6 +18,7 @@ LAYERS = [
     ["cosmology", "gaussian_posterior", "wiener_solvers", "diagnostics", "simulation"],
     ["annealed_posterior", "denoiser", "denoiser_files", "posterior"],
     ["hybrid_prior", "hybrid_prior_files"],
+    ["sample_store", "sampler_prior", "samplers"],
     ["estimators", "footprint"],
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
     ["training", "calibration"],

@@ -3,6 +3,15 @@
 from jaxmap.estimators.deepmass import DeepMass
 from jaxmap.estimators.finite_field import Estimator, default_margin, pad_shear
 from jaxmap.estimators.kaiser_squires import KaiserSquires
+from jaxmap.estimators.sampled import SampledPosterior
 from jaxmap.estimators.wiener import Wiener
 
-__all__ = ["DeepMass", "Estimator", "KaiserSquires", "Wiener", "default_margin", "pad_shear"]
+__all__ = [
+    "DeepMass",
+    "Estimator",
+    "KaiserSquires",
+    "SampledPosterior",
+    "Wiener",
+    "default_margin",
+    "pad_shear",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import Denoised, Denoiser, denoise_shear
 from jaxmap.denoiser_files import Domain, warn_outside
 from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.gaussian_posterior import turned
 from jaxmap.likelihood import apply_weight
 from jaxmap.massmap import MassMap
 
@@ -63,7 +64,6 @@ class DeepMass:
 
 @jax.jit
 def _apply(denoiser: Denoiser, data: ShearMap) -> tuple[Denoised, jax.Array, jax.Array]:
-    turned = replace(data, shear=-1j * data.shear, weight=data.weight[::-1])
-    b_mode = denoise_shear(denoiser, turned).wiener
+    b_mode = denoise_shear(denoiser, turned(data)).wiener
     size = jnp.sum(jnp.abs(apply_weight(data.weight, data.shear)) ** 2)
     return denoise_shear(denoiser, data), b_mode, size

@@ -13,7 +13,12 @@ import numpy as np
 
 from jaxmap.catalog import ShearMap
 from jaxmap.estimators.finite_field import pad_shear
-from jaxmap.gaussian_posterior import Solver, gaussian_fluctuation, solve_conjugate_gradient
+from jaxmap.gaussian_posterior import (
+    Solver,
+    gaussian_fluctuation,
+    solve_conjugate_gradient,
+    turned,
+)
 from jaxmap.massmap import MassMap
 from jaxmap.operators import Phase, spin2_phase
 from jaxmap.prior import GaussianPrior
@@ -77,7 +82,7 @@ class Wiener:
         _warn_of_short_table(self.spectrum, padded)
         prior = GaussianPrior(mode_variance(self.spectrum, padded.grid))
         mean, info = _solve(padded, prior, self.phase, self.solver)
-        b_mode, info_b = _solve(_turned(padded), prior, self.phase, self.solver)
+        b_mode, info_b = _solve(turned(padded), prior, self.phase, self.solver)
         _warn_unless_converged([info, info_b])
         result = MassMap(
             convergence=mean,
@@ -116,11 +121,6 @@ class Wiener:
         _warn_unless_converged(infos)
         std = jnp.sqrt(total / self.num_samples)
         return std, np.concatenate(kept) if kept else None
-
-
-def _turned(shear: ShearMap) -> ShearMap:
-    """The shear turned by 45 degrees, -i gamma, in which the B mode stands as an E mode."""
-    return replace(shear, shear=-1j * shear.shear, weight=shear.weight[::-1])
 
 
 @partial(jax.jit, static_argnames=("phase", "solver"))

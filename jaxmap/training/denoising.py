@@ -97,8 +97,9 @@ def _over_batch(function: Callable[[Example], LossTerms], examples: Example) -> 
     """
     if jax.default_backend() != "cpu":
         return jax.vmap(function)(examples)
-    batch = [
-        function(jax.tree.map(lambda leaf: leaf[number], examples))
-        for number in range(examples.kind.size)
-    ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
+
+    def of(number: int) -> LossTerms:
+        return function(jax.tree.map(lambda leaf: leaf[number], examples))
+
+    terms = map(of, range(examples.kind.size))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *terms)

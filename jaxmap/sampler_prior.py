@@ -1,0 +1,41 @@
+"""What samplers ask of a prior, for every kind there is: learned, published hybrid, Gaussian."""
+
+from __future__ import annotations
+
+from jaxmap.denoiser import Denoiser
+from jaxmap.grid import Grid
+from jaxmap.hybrid_prior import DenoiserPrior, HybridPrior
+from jaxmap.posterior import Mean, gaussian_mean, learned_mean
+from jaxmap.prior import GaussianPrior, Prior
+from jaxmap.spectra import mode_variance
+
+SamplerPrior = Denoiser | GaussianPrior | HybridPrior
+"""A prior on the grid of the data; a pytree."""
+
+
+def gaussian_part(prior: SamplerPrior, grid: Grid) -> GaussianPrior:
+    """The Gaussian prior of the same power, for starts and steps."""
+    if isinstance(prior, Denoiser):
+        return GaussianPrior(mode_variance(prior.spectrum, grid))
+    return prior.gaussian if isinstance(prior, HybridPrior) else prior
+
+
+def posterior_mean(prior: SamplerPrior, grid: Grid) -> Mean:
+    """The mean given data of any noise.
+
+    Raises:
+        ValueError: for a hybrid prior, which knows even noise only.
+    """
+    if isinstance(prior, HybridPrior):
+        raise ValueError(
+            "the published hybrid prior knows even noise only, and can be sampled by annealed HMC "
+            "alone; choose --sampler hmc, or a denoiser's weights"
+        )
+    if isinstance(prior, Denoiser):
+        return learned_mean(prior, grid)
+    return gaussian_mean(prior, grid)
+
+
+def prior_score(prior: SamplerPrior, grid: Grid) -> Prior:
+    """The score of the prior's convolutions."""
+    return DenoiserPrior(prior, grid) if isinstance(prior, Denoiser) else prior

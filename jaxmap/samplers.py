@@ -1,0 +1,217 @@
+"""Samplers of the posterior of a shear map, behind one call.
+
+A sampler draws the samples of the given numbers, each from a key of its own, so that samples depend
+neither on how many are drawn at once nor on what was drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxmap.annealed_posterior import AnnealedPosterior, FourierPreconditioner
+from jaxmap.catalog import ShearMap
+from jaxmap.likelihood import ShearLikelihood
+from jaxmap.operators import convergence_from_shear
+from jaxmap.posterior import gibbs_sweep, sample_diffusion
+from jaxmap.sampler_prior import SamplerPrior, gaussian_part, posterior_mean, prior_score
+from jaxmap.sampling import hmc
+from jaxmap.sampling.annealing import sample_annealed
+from jaxmap.sampling.schedule import PAPER, AnnealingSettings
+from jaxmap.spectra import map_power
+
+NUM_BANDS = 8
+"""Bands of multipoles, evenly spaced in their logarithm, whose power is watched along chains."""
+
+
+class Draws(NamedTuple):
+    """Samples on the periodic grid of the data, and figures of each.
+
+    Attributes:
+        samples: convergence, shape ``(n, ny, nx)``.
+        statistics: arrays of shape ``(n, ...)`` by name; ``evaluations`` of the prior among them.
+    """
+
+    samples: jax.Array
+    statistics: dict[str, jax.Array]
+
+
+class Sampler(Protocol):
+    """Draws samples of a posterior."""
+
+    def draw(
+        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
+    ) -> Draws:
+        """The samples of these numbers, shape ``(n,)``, of data on a periodic grid."""
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Reverse diffusion under the exact posterior score of a denoiser (`sample_diffusion`).
+
+    Args:
+        num_steps: evaluations of the prior per sample.
+        largest: noise of the start; well above the convergence of clusters.
+
+    Raises:
+        ValueError: for fewer than 2 steps, or a start at no noise.
+    """
+
+    num_steps: int = 9
+    largest: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 2:
+            raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more (9 is right)")
+        if not self.largest > 0.1:
+            raise ValueError(f"largest is {self.largest}; expected more than 0.1 (2 is right)")
+
+    def draw(
+        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
+    ) -> Draws:
+        """See `Sampler.draw`."""
+        samples = _diffusion(_keys(key, numbers), prior, data, self)
+        return Draws(samples, {"evaluations": jnp.full(len(numbers), self.num_steps)})
+
+
+@dataclass(frozen=True)
+class Gibbs:
+    """Messenger Gibbs sampling: exact in the limit of many sweeps and steps (`gibbs_sweep`).
+
+    Every sample is the end of a chain of its own, which starts from a sample of `Diffusion`; the
+    power of its maps along the chain tells whether the start is forgotten
+    (R-hat over their second half, in the diagnostics of the map).
+
+    Args:
+        num_sweeps: of a chain.
+        num_steps: evaluations of the prior per sweep.
+        warm_start: where chains start.
+
+    Raises:
+        ValueError: for fewer than 8 sweeps or 2 steps.
+    """
+
+    num_sweeps: int = 16
+    num_steps: int = 32
+    warm_start: Diffusion = Diffusion()
+
+    def __post_init__(self) -> None:
+        if self.num_sweeps < 8:
+            raise ValueError(f"num_sweeps is {self.num_sweeps}; expected 8 or more")
+        if self.num_steps < 2:
+            raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more")
+
+    def draw(
+        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
+    ) -> Draws:
+        """See `Sampler.draw`; with ``log_power``, ``(n, num_sweeps, NUM_BANDS)``, of the chains."""
+        samples, log_power = _gibbs(_keys(key, numbers), prior, data, self)
+        evaluations = self.num_sweeps * self.num_steps + self.warm_start.num_steps
+        return Draws(
+            samples,
+            {"evaluations": jnp.full(len(numbers), evaluations), "log_power": log_power},
+        )
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """The paper's sampler: annealed Hamiltonian Monte Carlo, then the flow to zero noise.
+
+    Chains start from the Kaiser-Squires map with white noise of the first level. They follow a
+    proxy of the posterior (`AnnealedPosterior`).
+
+    Args:
+        settings: schedule; `PAPER`, or `PRECONDITIONED` with ``precondition``.
+        precondition: take steps in units of the width of a Gaussian posterior.
+        progress: wraps the run of a chunk of chains, as in `sample_annealed`.
+
+    References:
+        Remy et al., Sect. 4.3.
+    """
+
+    settings: AnnealingSettings = PAPER
+    precondition: bool = False
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = field(
+        default=lambda run: run, compare=False
+    )
+
+    def draw(
+        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
+    ) -> Draws:
+        """See `Sampler.draw`; with ``finished`` and ``sigma``, where chains ended, and their mean
+        ``acceptance``."""
+        key_start, key_chain = jax.random.split(key)
+        gaussian = gaussian_part(prior, data.grid)
+        score = AnnealedPosterior(ShearLikelihood(data), prior_score(prior, data.grid))
+        rough = convergence_from_shear(data.shear, data.grid).real
+        white = jax.vmap(lambda k: jax.random.normal(k, rough.shape, rough.dtype))(
+            _keys(key_start, numbers)
+        )
+        precondition: hmc.Preconditioner = hmc.identity
+        if self.precondition:
+            precondition = FourierPreconditioner(gaussian.variance, data.weight)
+        samples, info = sample_annealed(
+            key_chain,
+            rough[None] + self.settings.sigma_start * white,
+            score,
+            self.settings,
+            self.progress,
+            precondition,
+            int(numbers[0]),
+        )
+        rounds = info.statistics.rounds
+        acceptance = jnp.sum(info.statistics.acceptance * rounds, axis=1) / jnp.sum(rounds, axis=1)
+        return Draws(
+            samples,
+            {
+                "evaluations": info.evaluations,
+                "finished": info.finished,
+                "sigma": info.sigma,
+                "acceptance": acceptance,
+            },
+        )
+
+
+def _keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    return jax.vmap(partial(jax.random.fold_in, key))(numbers)
+
+
+@partial(jax.jit, static_argnames="sampler")
+def _diffusion(
+    keys: jax.Array, prior: SamplerPrior, data: ShearMap, sampler: Diffusion
+) -> jax.Array:
+    mean, gaussian = posterior_mean(prior, data.grid), gaussian_part(prior, data.grid)
+
+    def one(key: jax.Array) -> jax.Array:
+        return sample_diffusion(key, mean, gaussian, data, sampler.num_steps, sampler.largest)
+
+    return jax.vmap(one)(keys)
+
+
+@partial(jax.jit, static_argnames="sampler")
+def _gibbs(
+    keys: jax.Array, prior: SamplerPrior, data: ShearMap, sampler: Gibbs
+) -> tuple[jax.Array, jax.Array]:
+    mean, gaussian = posterior_mean(prior, data.grid), gaussian_part(prior, data.grid)
+    ell = data.grid.ell(gaussian.variance.dtype)
+    least = jnp.min(jnp.where(jnp.abs(ell) > 0, jnp.abs(ell), jnp.inf))
+    edges = jnp.geomspace(0.99 * least, jnp.max(ell.real), NUM_BANDS + 1)
+    warm = sampler.warm_start
+
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        key_start, key_chain = jax.random.split(key)
+        start = sample_diffusion(key_start, mean, gaussian, data, warm.num_steps, warm.largest)
+
+        def sweep(field: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+            key_sweep = jax.random.fold_in(key_chain, number)
+            field = gibbs_sweep(key_sweep, field, mean, gaussian, data, sampler.num_steps)
+            return field, jnp.log(map_power(field, data.grid, edges)[1])
+
+        return jax.lax.scan(sweep, start, jnp.arange(sampler.num_sweeps))
+
+    return jax.vmap(one)(keys)

@@ -1,0 +1,205 @@
+"""Posterior samples behind the estimators' call: right, the same however drawn, resumable."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmap.catalog import ShearMap
+from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
+from jaxmap.diagnostics import gelman_rubin
+from jaxmap.estimators import SampledPosterior, Wiener
+from jaxmap.gaussian_posterior import solve_conjugate_gradient
+from jaxmap.hybrid_prior import HybridPrior
+from jaxmap.mapfiles import read_mass_map, read_samples, write_mass_map, write_samples
+from jaxmap.massmap import MassMap, quantiles
+from jaxmap.methods import build_sampler
+from jaxmap.networks.score_unet import ScoreUNet, initialise_score
+from jaxmap.networks.unet import ResidualUNet, initialise
+from jaxmap.prior import GaussianPrior
+from jaxmap.samplers import Annealed, Diffusion, Draws, Gibbs
+from jaxmap.sampling.schedule import PRECONDITIONED
+from jaxmap.spectra import mode_variance
+
+KEY = jax.random.key(3)
+SAMPLERS = [
+    Diffusion(6),
+    Gibbs(8, 6, Diffusion(6)),
+    Annealed(replace(PRECONDITIONED, sigma_floor=0.02, cooling=0.6), precondition=True),
+]
+
+
+@pytest.fixture(scope="module")
+def data(masked_case) -> ShearMap:
+    return masked_case[1]
+
+
+@pytest.fixture(scope="module")
+def denoiser(spectrum) -> Denoiser:
+    """Untrained: the denoiser of a Gaussian prior."""
+    network = ResidualUNet((4,))
+    params = initialise(network, KEY, NUM_FEATURES, NUM_CONDITIONS)
+    return Denoiser(params, spectrum, network)
+
+
+def test_samples_of_a_gaussian_prior_are_wieners(data, spectrum):
+    """Mean and variance against the exact posterior's, in standard errors; 5 % wide is noticed."""
+    num = 200
+    exact = Wiener(spectrum, num_samples=1000, margin=0, chunk=100)(jax.random.key(9), data)
+    found = SampledPosterior(spectrum, Diffusion(8), num, margin=0, chunk=100)(KEY, data)
+    distance = (np.asarray(found.samples) - np.asarray(exact.convergence)) / np.asarray(exact.std)
+    assert np.abs(distance.mean(axis=0)).max() * np.sqrt(num) < 5
+    # Pixels correlate, so the scatter of the mean square is taken from the samples.
+    squares = np.mean(distance**2, axis=(1, 2))
+    error = squares.std() / np.sqrt(num)
+    assert abs(squares.mean() - 1) < 5 * error < abs(1.05**2 - 1)
+    np.testing.assert_allclose(found.b_mode, exact.b_mode, atol=1e-6)
+    assert abs(found.diagnostics["chi2_per_pixel"] - 1) < 0.2
+    assert found.diagnostics["network_evaluations_per_sample"] == 8
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=["eps", "gibbs", "hmc"])
+def test_a_learned_prior_may_be_sampled_by_all(denoiser, data, spectrum, sampler):
+    """Sample i is the same however many are drawn at once; untrained, the prior is Gaussian."""
+    together = SampledPosterior(denoiser, sampler, 3, margin=2, chunk=3)(KEY, data)
+    alone = SampledPosterior(denoiser, sampler, 2, margin=2, chunk=1)(KEY, data)
+    assert together.samples is not None and alone.samples is not None
+    assert together.samples is not None and together.std is not None
+    np.testing.assert_allclose(together.samples[:2], alone.samples, atol=2e-6)
+    assert together.samples.shape == (3, *data.grid.shape) and together.grid == data.grid
+    np.testing.assert_allclose(together.convergence, np.mean(together.samples, axis=0), atol=1e-7)
+    np.testing.assert_allclose(together.std, np.std(together.samples, axis=0, ddof=1), atol=1e-7)
+    assert together.lower is not None and np.all(together.lower <= together.upper)
+    exact = Wiener(spectrum, num_samples=100, margin=2, chunk=100)(KEY, data)
+    distance = (together.samples - np.asarray(exact.convergence)) / np.asarray(exact.std)
+    assert 0.7 < np.sqrt(np.mean(distance**2)) < 1.4
+
+
+def test_chains_that_did_not_mix_are_noticed(denoiser, data, caplog):
+    """Eight sweeps do not forget where the large scales began; R-hat tells."""
+    caplog.set_level(logging.WARNING)
+    found = SampledPosterior(denoiser, Gibbs(8, 4), 3, margin=0)(KEY, data)
+    rhat = [value for value in found.diagnostics["rhat"] if value is not None]
+    assert len(rhat) > 3
+    assert ("have not mixed" in caplog.text) == (max(rhat) > 1.1)
+
+
+def test_r_hat_of_chains_that_agree_and_that_do_not():
+    draws = np.random.default_rng(0).normal(size=(4, 500, 2))
+    assert np.all(np.abs(gelman_rubin(draws) - 1) < 0.02)
+    draws[1, :, 1] += 2.0
+    assert gelman_rubin(draws)[1] > 1.1
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+class Counting:
+    """A sampler of plain noise that can be stopped, and says what it was asked for."""
+
+    def __init__(self, stop_at: int = 99, finished: Any = None) -> None:
+        self.asked: list[int] = []
+        self.stop_at, self.finished = stop_at, finished
+
+    def draw(self, key: jax.Array, numbers: jax.Array, prior: Any, data: ShearMap) -> Draws:
+        if int(numbers[0]) >= self.stop_at:
+            raise Stopped
+        self.asked += [int(number) for number in numbers]
+        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+        noise = jax.vmap(lambda k: jax.random.normal(k, data.grid.shape))(keys)
+        statistics = {"evaluations": jnp.ones(len(numbers))}
+        if self.finished is not None:
+            statistics["finished"] = jnp.asarray(self.finished)[numbers]
+        return Draws(noise, statistics)
+
+
+def test_a_stopped_run_loses_a_chunk_at_most(spectrum, data, tmp_path):
+    def run(sampler: Any, folder: Any) -> MassMap:
+        estimator = SampledPosterior(
+            spectrum, sampler, 7, margin=1, chunk=2, folder=folder, identity={"seed": 3}
+        )
+        return estimator(KEY, data)
+
+    whole = run(Counting(), None)
+    with pytest.raises(Stopped):
+        run(Counting(stop_at=4), tmp_path / "parts")
+    again = Counting()
+    parts = run(again, tmp_path / "parts")
+    assert again.asked == [4, 5, 6, 7]
+    np.testing.assert_array_equal(parts.samples, whole.samples)
+    np.testing.assert_array_equal(parts.convergence, whole.convergence)
+    # Samples on disk are written to their file as those in memory are.
+    write_samples(tmp_path / "samples.nc", parts)
+    np.testing.assert_array_equal(read_samples(tmp_path / "samples.nc")[0], whole.samples)
+    write_mass_map(tmp_path / "map.fits", parts)
+    read = read_mass_map(tmp_path / "map.fits")
+    assert read.diagnostics == parts.diagnostics
+    np.testing.assert_array_equal(read.upper, parts.upper)
+
+
+def test_chains_that_stopped_on_the_way_are_left_out(spectrum, data):
+    finished = [True, False, True, True]
+    some = SampledPosterior(spectrum, Counting(finished=finished), 4, margin=0)(KEY, data)
+    every = SampledPosterior(spectrum, Counting(), 4, margin=0)(KEY, data)
+    assert some.samples is not None and every.samples is not None
+    np.testing.assert_array_equal(some.samples, np.asarray(every.samples)[finished])
+    assert some.diagnostics["unfinished_chains"] == 1
+    with pytest.raises(RuntimeError, match="none of 4 chains reached the last level"):
+        SampledPosterior(spectrum, Counting(finished=[False] * 4), 4, margin=0)(KEY, data)
+
+
+def test_the_published_prior_takes_annealed_chains_only(spectrum, data):
+    network = ScoreUNet((4,), blocks=1)
+    params = jax.tree.map(jnp.zeros_like, initialise_score(network, KEY))
+
+    def prior(grid: Any) -> HybridPrior:
+        return HybridPrior(GaussianPrior(mode_variance(spectrum, grid)), params, network)
+
+    estimator = SampledPosterior(prior, SAMPLERS[2], 2, margin=0)
+    assert np.all(np.isfinite(estimator(KEY, data).samples))
+    with pytest.raises(ValueError, match="choose --sampler hmc"):
+        replace(estimator, sampler=Diffusion())(KEY, data)
+
+
+def test_what_cannot_be(spectrum, data):
+    with pytest.raises(ValueError, match="num_samples is 1; expected 2 or more"):
+        SampledPosterior(spectrum, num_samples=1)
+    with pytest.raises(ValueError, match="chunk is 0"):
+        SampledPosterior(spectrum, chunk=0)
+    with pytest.raises(ValueError, match="num_steps is 1"):
+        Diffusion(1)
+    with pytest.raises(ValueError, match="largest is 0"):
+        Diffusion(largest=0)
+    with pytest.raises(ValueError, match="num_sweeps is 4"):
+        Gibbs(4)
+    with pytest.raises(ValueError, match="expected none with hmc"):
+        build_sampler("hmc", 3, lambda run: run)
+    with pytest.raises(ValueError, match="sampler is 'nuts'"):
+        build_sampler("nuts", None, lambda run: run)
+    huge = replace(data, shear=1e200 * data.shear)
+    with pytest.raises(FloatingPointError, match=r"not finite.*units of the noise"):
+        SampledPosterior(spectrum, Diffusion(2), 2, margin=0)(KEY, huge)
+
+
+def test_quantiles_row_by_row():
+    samples = np.random.default_rng(1).normal(size=(9, 4, 5)).astype(np.float32)
+    found = quantiles(samples, (0.16, 0.5))
+    np.testing.assert_allclose(found, np.quantile(samples, (0.16, 0.5), axis=0), rtol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_exact_mean_of_the_gaussian_part(data, spectrum):
+    """The B mode is the Wiener filter of the shear turned by 45 degrees, as everywhere."""
+    turned = replace(data, shear=-1j * data.shear, weight=data.weight[::-1])
+    prior = GaussianPrior(mode_variance(spectrum, data.grid))
+    expected = solve_conjugate_gradient(turned, prior)[0]
+    found = SampledPosterior(spectrum, Diffusion(2), 2, margin=0)(KEY, data)
+    np.testing.assert_allclose(found.b_mode, expected, atol=1e-9)
