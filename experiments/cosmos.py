@@ -138,6 +138,12 @@ def at_clusters(seed: int, result: MassMap, clusters: Table) -> dict[str, float]
 def draw_clusters(path, result: MassMap, clusters: Table) -> None:
     """The map and its S/N with circles of growing size for growing cluster mass."""
     figure = plot_mass_map(result, "COSMOS: Wiener filter, X-ray clusters (Finoguenov et al.)")
+    circle_clusters(figure, clusters)
+    figure.savefig(path, dpi=130)
+
+
+def circle_clusters(figure, clusters: Table) -> None:
+    """Circles on the panels of a mass map and its S/N."""
     for axes in figure.axes:
         if axes.get_title().startswith(("convergence", "signal")):
             axes.scatter(
@@ -149,7 +155,6 @@ def draw_clusters(path, result: MassMap, clusters: Table) -> None:
                 edgecolors="cyan" if axes.get_title().startswith("conv") else "black",
                 linewidths=1.0,
             )
-    figure.savefig(path, dpi=130)
 
 
 if __name__ == "__main__":

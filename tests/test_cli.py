@@ -214,9 +214,7 @@ def test_nothing_of_the_users_is_overwritten(catalog, tmp_path, capsys):
     mine.write_text("num_samples = 3  # mine\n")
     assert main(["map", str(catalog), "--out", str(tmp_path), *QUICK]) == 2
     assert "config.toml that jaxmap did not write" in capsys.readouterr().err
-    assert main(["demo", "--out", str(tmp_path), "--method", "deepmass"]) == 0
     assert mine.read_text() == "num_samples = 3  # mine\n"
-    capsys.readouterr()
     out = tmp_path / "out"
     assert main(["map", str(catalog), "--out", str(out), *QUICK, "-q"]) == 0
     config = out / "config.toml"
