@@ -102,6 +102,47 @@ def test_annealing(tmp_path):
 
 
 @pytest.mark.slow
+def test_gaussian_samplers(shared, tmp_path):
+    """No sampler is off its targets by more than 3 standard errors; the three controls are, and
+    the default is right to 0.5 % at the scales of pixels, with no Monte Carlo error."""
+    figures = run("gaussian_samplers", shared, tmp_path)
+    for row in figures["samplers"].values():
+        assert row["off_target"] == []
+    default = figures["samplers"]["eps, 9 evaluations"]
+    assert abs(default["power_by_band"]["value"][-1] - 1) < 0.005
+    assert max(default["bias"].values()) < 1e-3
+    controls = figures["controls"]
+    assert controls.pop("the same path, exact denoiser")["off_target"] == []
+    for row in controls.values():
+        assert row["off_target"]
+
+
+@pytest.mark.slow
+def test_halo_posterior(tmp_path):
+    """The mean of eps and gibbs within its target to 4 standard errors; controls lose haloes."""
+    rows = run("halo_posterior", tmp_path, tmp_path)["samplers"]
+    for name, row in rows.items():
+        control = name.startswith(("Gaussian", "convolved"))
+        gap, bias = row["square_gap"], row["no_halo_bias"]
+        if control:
+            assert bias["value"] > 3 * bias["standard_error"]
+        else:
+            assert gap["value"] < 0.05**2 + 4 * gap["standard_error"]
+            assert abs(bias["value"]) < 0.02 + 4 * bias["standard_error"]
+
+
+@pytest.mark.slow
+def test_closed_loops(tmp_path):
+    """Loops tell the network from a gradient, the Gaussian score from none; Simpson's error and
+    rounding are far less than what they tell."""
+    for row in run("closed_loops", tmp_path, tmp_path)["by_level"].values():
+        circulation = row["circulation"]["rms"]
+        assert row["circulation_of_gaussian_score"]["rms"] < 0.01 * circulation
+        assert row["change_with_twice_the_nodes"]["rms"] < 0.2 * circulation
+        assert circulation < row["side_of_the_network"]["rms"]
+
+
+@pytest.mark.slow
 def test_annealed_hmc(tmp_path):
     """Variances by band within 5 standard errors (32 chains) and what the floor costs of exact."""
     figures = run("annealed_hmc", tmp_path, tmp_path)
