@@ -22,7 +22,7 @@ from jaxmap.binning import bin_shear, measured_shape_noise
 from jaxmap.catalog import ShearCatalog
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
-from jaxmap.estimators import DeepMass, Estimator, SampledPosterior
+from jaxmap.estimators import DeepMass, Estimator, MaximumPosterior, SampledPosterior
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
@@ -97,7 +97,9 @@ def run_map(options: argparse.Namespace) -> int:
 
 def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
     """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
-    if options.pixel_arcmin is None and isinstance(estimator, DeepMass | SampledPosterior):
+    if options.pixel_arcmin is None and isinstance(
+        estimator, DeepMass | MaximumPosterior | SampledPosterior
+    ):
         return estimator.domain.pixel_arcmin if estimator.domain else None
     return options.pixel_arcmin
 

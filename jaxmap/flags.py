@@ -9,7 +9,7 @@ import argparse
 import re
 
 METHODS = ("ks", "wiener", "deepmass", "dlposterior")
-SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast")
+SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
 
 
@@ -49,7 +49,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         default="eps",
         help="dlposterior: eps, diffusion with the exact posterior score (default); gibbs, a slow "
         "reference; hmc, annealed HMC with the schedule of Remy et al. (hours on a CPU); hmc-fast, "
-        "the same preconditioned",
+        "the same preconditioned; map, the most probable map instead of samples",
     )
     group.add_argument(
         "--num-steps",

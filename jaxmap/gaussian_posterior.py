@@ -118,6 +118,12 @@ def turned(data: ShearMap) -> ShearMap:
     return replace(data, shear=-1j * data.shear, weight=data.weight[::-1])
 
 
+@jax.jit
+def wiener_b_mode(data: ShearMap, prior: GaussianPrior) -> jax.Array:
+    """The B-mode map of other estimators: the Wiener filter of the turned shear, ``(ny, nx)``."""
+    return solve_conjugate_gradient(turned(data), prior)[0]
+
+
 def _to_pair(modes: jax.Array) -> jax.Array:
     return jnp.stack([modes.real, modes.imag])
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxmap.denoiser_files import read_denoiser, warn_of_spectrum
-from jaxmap.estimators import DeepMass, Estimator, KaiserSquires, SampledPosterior, Wiener
+from jaxmap.estimators import (
+    DeepMass,
+    Estimator,
+    KaiserSquires,
+    MaximumPosterior,
+    SampledPosterior,
+    Wiener,
+)
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.hybrid_prior_files import KIND as HYBRID
@@ -54,7 +61,7 @@ def build_estimator(
         progress: wraps loops over chunks of samples.
         weights: file of a trained network; the shipped one if None.
         phase: of the shear operator of the Wiener filter.
-        sampler: of ``dlposterior``; see `build_sampler`.
+        sampler: of ``dlposterior``; see `build_sampler`; ``map`` for the most probable map.
         num_steps: of the sampler; None for its own number.
         folder: where ``dlposterior`` keeps samples while it draws them.
         identity: what these samples are of.
@@ -74,6 +81,8 @@ def build_estimator(
         warn_of_spectrum(prior, spectrum)
     if method == "deepmass":
         return DeepMass(prior, domain, margin)
+    if sampler == "map":
+        return MaximumPosterior(prior, domain, margin)
     return SampledPosterior(
         prior,
         build_sampler(sampler, num_steps, progress),
@@ -100,7 +109,7 @@ def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampl
     if name == "gibbs":
         return Gibbs() if num_steps is None else Gibbs(num_steps)
     if name not in ("hmc", "hmc-fast"):
-        raise ValueError(f"sampler is {name!r}; expected eps, gibbs, hmc or hmc-fast")
+        raise ValueError(f"sampler is {name!r}; expected eps, gibbs, hmc, hmc-fast or map")
     if num_steps is not None:
         raise ValueError(
             f"num_steps is {num_steps}; expected none with {name}, whose levels decide"

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jaxmap.denoiser import Denoiser
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import DenoiserPrior, HybridPrior
 from jaxmap.posterior import Mean, gaussian_mean, learned_mean
 from jaxmap.prior import GaussianPrior, Prior
-from jaxmap.spectra import mode_variance
+from jaxmap.spectra import PowerSpectrum, mode_variance
 
 SamplerPrior = Denoiser | GaussianPrior | HybridPrior
 """A prior on the grid of the data; a pytree."""
+
+PriorSource = Denoiser | PowerSpectrum | Callable[[Grid], SamplerPrior]
+"""Where it comes from: a denoiser, which fits any grid; the spectrum of a Gaussian prior; or a
+function, e.g. one that reads the published hybrid prior of a file for a grid."""
+
+
+def prior_on(source: PriorSource, grid: Grid) -> SamplerPrior:
+    """The prior on a grid."""
+    if isinstance(source, PowerSpectrum):
+        return GaussianPrior(mode_variance(source, grid))
+    return source if isinstance(source, Denoiser) else source(grid)
 
 
 def gaussian_part(prior: SamplerPrior, grid: Grid) -> GaussianPrior:

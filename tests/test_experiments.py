@@ -154,3 +154,28 @@ def test_annealed_hmc(tmp_path):
         assert row["rms_bias"] < 1.2 * row["rms_bias_of_independent_draws"]
     for row in figures["equilibrium"].values():
         assert min(row["variance_by_band"]) > 0.97
+
+
+@pytest.mark.slow
+def test_posterior(shared, tmp_path):
+    """On the benchmark and on COSMOS: spread of the size of the error, residuals of the size of the
+    noise, clusters where X-rays show them."""
+    figures = run("posterior", shared, tmp_path)
+    mean = figures["table1"]["mean_of_samples"]
+    assert 0.8 < mean["std_over_error"] < 1.2 and abs(mean["chi2_per_pixel"] - 1) < 0.05
+    one_shot = figures["table1"]["one_shot"]
+    assert one_shot["rmse_C"] < 2.231e-2 < mean["rmse_C"]  # 4 samples make a noisy mean
+    cosmos = figures["cosmos"]
+    assert abs(cosmos["diagnostics"]["chi2_per_pixel"] - 1) < 0.05
+    assert cosmos["clusters"]["e_mode_excess_sigma"] > 3
+    assert figures["cost"]["evaluations_per_sample"] <= 12
+
+
+@pytest.mark.slow
+def test_calibration_of_the_shipped_default(shared, tmp_path):
+    """Three fields tell little: figures are there, of the same fields, and the controls' too."""
+    figures = run("calibration", shared, tmp_path)
+    for name in ("wiener", "dlposterior"):
+        row = figures[name]["lines"]["std/error, observed"]
+        assert 0.8 < row["value"] < 1.2
+        assert (tmp_path / f"calibration_{name}.png").stat().st_size > 20_000

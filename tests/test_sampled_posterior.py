@@ -15,7 +15,7 @@ import pytest
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
 from jaxmap.diagnostics import gelman_rubin
-from jaxmap.estimators import SampledPosterior, Wiener
+from jaxmap.estimators import MaximumPosterior, SampledPosterior, Wiener
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.mapfiles import read_mass_map, read_samples, write_mass_map, write_samples
@@ -29,10 +29,11 @@ from jaxmap.sampling.schedule import PRECONDITIONED
 from jaxmap.spectra import mode_variance
 
 KEY = jax.random.key(3)
+CHAINS = Annealed(replace(PRECONDITIONED, sigma_floor=0.02, cooling=0.6), precondition=True)
 SAMPLERS = [
-    Diffusion(6),
-    Gibbs(8, 6, Diffusion(6)),
-    Annealed(replace(PRECONDITIONED, sigma_floor=0.02, cooling=0.6), precondition=True),
+    pytest.param(Diffusion(6), id="eps"),
+    pytest.param(Gibbs(8, 6, Diffusion(6)), id="gibbs", marks=pytest.mark.slow),
+    pytest.param(CHAINS, id="hmc", marks=pytest.mark.slow),
 ]
 
 
@@ -49,6 +50,7 @@ def denoiser(spectrum) -> Denoiser:
     return Denoiser(params, spectrum, network)
 
 
+@pytest.mark.slow
 def test_samples_of_a_gaussian_prior_are_wieners(data, spectrum):
     """Mean and variance against the exact posterior's, in standard errors; 5 % wide is noticed."""
     num = 200
@@ -65,7 +67,7 @@ def test_samples_of_a_gaussian_prior_are_wieners(data, spectrum):
     assert found.diagnostics["network_evaluations_per_sample"] == 8
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=["eps", "gibbs", "hmc"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_learned_prior_may_be_sampled_by_all(denoiser, data, spectrum, sampler):
     """Sample i is the same however many are drawn at once; untrained, the prior is Gaussian."""
     together = SampledPosterior(denoiser, sampler, 3, margin=2, chunk=3)(KEY, data)
@@ -82,6 +84,7 @@ def test_a_learned_prior_may_be_sampled_by_all(denoiser, data, spectrum, sampler
     assert 0.7 < np.sqrt(np.mean(distance**2)) < 1.4
 
 
+@pytest.mark.slow
 def test_chains_that_did_not_mix_are_noticed(denoiser, data, caplog):
     """Eight sweeps do not forget where the large scales began; R-hat tells."""
     caplog.set_level(logging.WARNING)
@@ -156,6 +159,7 @@ def test_chains_that_stopped_on_the_way_are_left_out(spectrum, data):
         SampledPosterior(spectrum, Counting(finished=[False] * 4), 4, margin=0)(KEY, data)
 
 
+@pytest.mark.slow
 def test_the_published_prior_takes_annealed_chains_only(spectrum, data):
     network = ScoreUNet((4,), blocks=1)
     params = jax.tree.map(jnp.zeros_like, initialise_score(network, KEY))
@@ -163,7 +167,7 @@ def test_the_published_prior_takes_annealed_chains_only(spectrum, data):
     def prior(grid: Any) -> HybridPrior:
         return HybridPrior(GaussianPrior(mode_variance(spectrum, grid)), params, network)
 
-    estimator = SampledPosterior(prior, SAMPLERS[2], 2, margin=0)
+    estimator = SampledPosterior(prior, CHAINS, 2, margin=0)
     assert np.all(np.isfinite(estimator(KEY, data).samples))
     with pytest.raises(ValueError, match="choose --sampler hmc"):
         replace(estimator, sampler=Diffusion())(KEY, data)
@@ -194,6 +198,17 @@ def test_quantiles_row_by_row():
     found = quantiles(samples, (0.16, 0.5))
     np.testing.assert_allclose(found, np.quantile(samples, (0.16, 0.5), axis=0), rtol=1e-6)
     assert found.dtype == np.float32
+
+
+def test_the_most_probable_map_of_a_gaussian_posterior_is_its_mean(data, denoiser, spectrum):
+    """For the spectrum and for an untrained network; the first step is not yet there."""
+    exact = Wiener(spectrum, num_samples=0, margin=2)(KEY, data).convergence
+    for prior in (spectrum, replace(denoiser, iterations=60)):
+        found = MaximumPosterior(prior, margin=2)(KEY, data)
+        np.testing.assert_allclose(found.convergence, exact, atol=1e-4)
+        assert found.samples is None and found.std is None
+    with pytest.raises(FloatingPointError, match="not finite"):
+        MaximumPosterior(spectrum, margin=0)(KEY, replace(data, shear=1e200 * data.shear))
 
 
 def test_exact_mean_of_the_gaussian_part(data, spectrum):

@@ -3,6 +3,7 @@
 from jaxmap.estimators.deepmass import DeepMass
 from jaxmap.estimators.finite_field import Estimator, default_margin, pad_shear
 from jaxmap.estimators.kaiser_squires import KaiserSquires
+from jaxmap.estimators.maximum import MaximumPosterior
 from jaxmap.estimators.sampled import SampledPosterior
 from jaxmap.estimators.wiener import Wiener
 
@@ -10,6 +11,7 @@ __all__ = [
     "DeepMass",
     "Estimator",
     "KaiserSquires",
+    "MaximumPosterior",
     "SampledPosterior",
     "Wiener",
     "default_margin",

@@ -74,3 +74,9 @@ def pad_shear(shear: ShearMap, margin: int | None) -> tuple[ShearMap, int]:
         counts=None if shear.counts is None else jnp.pad(shear.counts, around),
     )
     return larger, taken
+
+
+def inner(maps: jax.Array, margin: int) -> jax.Array:
+    """Maps, shape ``(..., ny, nx)``, without the margin of `pad_shear`."""
+    ny, nx = maps.shape[-2:]
+    return maps[..., margin : ny - margin, margin : nx - margin]

@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.denoiser import Denoiser
 from jaxmap.denoiser_files import Domain, warn_outside
 from jaxmap.diagnostics import chi2_per_pixel, gelman_rubin
-from jaxmap.estimators.finite_field import pad_shear
-from jaxmap.gaussian_posterior import solve_conjugate_gradient, turned
+from jaxmap.estimators.finite_field import inner, pad_shear
+from jaxmap.gaussian_posterior import wiener_b_mode
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap, quantiles
 from jaxmap.prior import GaussianPrior
 from jaxmap.sample_store import SampleStore
-from jaxmap.sampler_prior import SamplerPrior, gaussian_part
+from jaxmap.sampler_prior import PriorSource, SamplerPrior, gaussian_part, prior_on
 from jaxmap.samplers import Diffusion, Draws, Sampler
-from jaxmap.spectra import PowerSpectrum, map_power, mode_variance
+from jaxmap.spectra import map_power
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +45,7 @@ class SampledPosterior:
     Runs on the host, chunk by chunk. Sample i depends on the key and i alone.
 
     Args:
-        prior: a trained denoiser; or the spectrum of a Gaussian prior; or a function that gives a
-            prior for a grid, e.g. the published hybrid prior of a file.
+        prior: a trained denoiser, the spectrum of a Gaussian prior, or a function of the grid.
         sampler: how to draw.
         num_samples: how many.
         domain: what the prior was trained on, to warn of data outside; None for no warnings.
@@ -67,7 +65,7 @@ class SampledPosterior:
         Remy et al., Sect. 5.3.
     """
 
-    prior: Denoiser | PowerSpectrum | Callable[[Grid], SamplerPrior]
+    prior: PriorSource
     sampler: Sampler = Diffusion()  # noqa: RUF009 (frozen)
     num_samples: int = 32
     domain: Domain | None = None
@@ -90,7 +88,7 @@ class SampledPosterior:
         if self.domain is not None:
             warn_outside(self.domain, shear)
         padded, margin = pad_shear(shear, self.margin)
-        prior = _on_grid(self.prior, padded.grid)
+        prior = prior_on(self.prior, padded.grid)
         gaussian = gaussian_part(prior, padded.grid)
         store = SampleStore(self.num_samples, self.folder, self.identity)
         self._fill(store, key, prior, padded, margin)
@@ -102,7 +100,7 @@ class SampledPosterior:
             grid=shear.grid,
             mask=shear.mask,
             std=jnp.asarray(std, samples.dtype),
-            b_mode=_inner(_b_mode(padded, gaussian), margin),
+            b_mode=inner(wiener_b_mode(padded, gaussian), margin),
             samples=samples,
             counts=shear.counts,
             lower=lower,
@@ -136,23 +134,12 @@ class SampledPosterior:
             store.append(measured)
 
 
-def _on_grid(prior: Any, grid: Grid) -> SamplerPrior:
-    if isinstance(prior, PowerSpectrum):
-        return GaussianPrior(mode_variance(prior, grid))
-    return prior if isinstance(prior, Denoiser) else prior(grid)
-
-
 def _measured(draws: Draws, padded: ShearMap, margin: int) -> dict[str, np.ndarray]:
     """Samples cropped to the field, with what can be told of them on the whole grid only."""
-    inner = _inner(draws.samples, margin)
+    cropped = inner(draws.samples, margin)
     chi2, power = _fit_and_power(draws.samples, padded)
-    arrays = {"samples": inner, "chi2": chi2, "power": power, **draws.statistics}
+    arrays = {"samples": cropped, "chi2": chi2, "power": power, **draws.statistics}
     return {name: np.asarray(values) for name, values in arrays.items()}
-
-
-def _inner(maps: jax.Array, margin: int) -> jax.Array:
-    ny, nx = maps.shape[-2:]
-    return maps[..., margin : ny - margin, margin : nx - margin]
 
 
 @jax.jit
@@ -195,11 +182,6 @@ def _moments(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean += change / number
         squares += change * (sample - mean)
     return mean, np.sqrt(squares / max(len(samples) - 1, 1))
-
-
-@jax.jit
-def _b_mode(data: ShearMap, prior: GaussianPrior) -> jax.Array:
-    return solve_conjugate_gradient(turned(data), prior)[0]
 
 
 def _diagnostics(
