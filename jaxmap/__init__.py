@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from jaxmap.binning import bin_shear
     from jaxmap.catalog import ShearCatalog, ShearMap, shear_catalog, shear_map
     from jaxmap.cosmology import convergence_power
-    from jaxmap.estimators import Estimator, KaiserSquires, Wiener
+    from jaxmap.denoiser_files import read_denoiser
+    from jaxmap.estimators import (
+        DeepMass,
+        Estimator,
+        KaiserSquires,
+        MaximumPosterior,
+        SampledPosterior,
+        Wiener,
+    )
     from jaxmap.footprint import grid_of_catalog
     from jaxmap.grid import Grid
     from jaxmap.likelihood import ShearLikelihood
@@ -28,14 +36,17 @@ __version__ = "0.1.0"
 # Resolved on first use, so that `import jaxmap` and `jaxmap --help` do not wait for jax.
 _HOME = {
     "Cosmology": "matter_power",
+    "DeepMass": "estimators",
     "Estimator": "estimators",
     "GaussianPrior": "prior",
     "Grid": "grid",
     "KaiserSquires": "estimators",
     "MassMap": "massmap",
+    "MaximumPosterior": "estimators",
     "PLANCK18": "matter_power",
     "PowerSpectrum": "spectra",
     "RedshiftDistribution": "redshifts",
+    "SampledPosterior": "estimators",
     "ShearCatalog": "catalog",
     "ShearLikelihood": "likelihood",
     "ShearMap": "catalog",
@@ -46,6 +57,7 @@ _HOME = {
     "open_maps": "reading.maps.source",
     "plot_mass_map": "plot",
     "power_spectrum": "spectra",
+    "read_denoiser": "denoiser_files",
     "read_mass_map": "mapfiles",
     "read_power_spectrum": "spectra",
     "read_redshift_distribution": "redshifts",

@@ -151,12 +151,14 @@ def case(spectrum):
     return mixture, surveys, weight, exact, jax.random.split(jax.random.key(5), (32, 24))
 
 
+@pytest.mark.slow
 def test_eps_samples_a_posterior_that_is_not_gaussian(case):
     """Mean, spread and probability of no halo within the targets, to 4 standard errors."""
     row = samplers.judged(partial(samplers.eps, num_steps=8), *case)
     assert max(off_by(row).values()) < 4
 
 
+@pytest.mark.slow
 def test_the_convolved_likelihood_as_guidance_does_not(case):
     """The control: it loses haloes, and so fails what eps passes."""
     row = samplers.judged(samplers.guided, *case)
