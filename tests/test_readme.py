@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from jaxmap.denoiser_files import read_denoiser
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -104,3 +106,55 @@ def test_learned_mean():
     assert f"On {cosmos['num']} simulated fields" in README
     assert f"error estimate is {cosmos['std_over_error']:.2f} of the actual error" in README
     assert f"{figures['training']['seconds'] / 60:.0f} minutes" in README
+
+
+def with_error(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} ± {found['error']:.3f}"
+
+
+def test_posterior_samples():
+    figures = json.loads((ROOT / "experiments/results/posterior.json").read_text())
+    assert not figures["quick"]
+    mean = figures["table1"]["mean_of_samples"]
+    label = f"| Mean of {figures['num_samples']} posterior samples"
+    (row,) = (line for line in README.splitlines() if line.startswith(label))
+    for metric in "AC":
+        assert f"{mean[f'rmse_{metric}'] * 100:.3f}e-2, {mean[f'r_{metric}']:.3f}" in row
+    assert f"spread is {mean['std_over_error']:.2f} of the actual error" in README
+    assert f"per observed component {mean['chi2_per_pixel']:.3f}" in README
+    evaluations = figures["cost"]["evaluations_per_sample"]
+    assert f"{evaluations} evaluations of the network a sample" in README
+
+
+def test_calibration_of_the_samples():
+    figures = json.loads((ROOT / "experiments/results/calibration.json").read_text())
+    assert not figures["quick"]
+    assert figures["weights"] == read_denoiser()[2]["sha256"], "run it for the weights shipped now"
+    learned, gaussian = (figures[name]["lines"] for name in ("dlposterior", "wiener"))
+    for name, label in (
+        ("std/error, observed", "spread over error, observed"),
+        ("std/error, masked", "spread over error, masked"),
+        ("std/error, top 1 %", "spread over error, the 1 %"),
+        ("peak height, samples/truth", "height of the highest peak"),
+        ("skewness, samples/truth", "skewness"),
+    ):
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| {label}"))
+        assert f"{with_error(learned[name])} | {with_error(gaussian[name])}" in row
+    (row,) = (line for line in README.splitlines() if line.startswith("| truth inside"))
+    for lines in (learned, gaussian):
+        levels = (f"{lines[f'pixels, observed: {n} %']['value']:.3f}" for n in (68, 90, 95))
+        assert " / ".join(levels) in row
+    for name in ("dlposterior", "wiener"):
+        assert with_error(figures[name]["figures"]["rmse of mean / Wiener"]) in README
+    power = "power, ell 2328-4655, samples/truth"
+    assert with_error(learned[power]) in README and with_error(gaussian[power]) in README
+    failed = {name for name, line in learned.items() if line["verdict"] == "fail"}
+    assert failed == {
+        power,
+        "TARP, smoothed",
+        "peak height",
+        "power, ell 1164-2328",
+        "power, ell 2328-4655",
+        "power, ell 18621-37241",
+    }, "the README says what fails"
+    assert f"deviates by {learned['TARP, smoothed']['value']:.3f}" in README

@@ -1,0 +1,100 @@
+"""Do the samplers agree under the shipped prior? `eps`, `gibbs` and preconditioned annealed HMC.
+
+Two simulated fields of 64 x 64 pixels with a hole and the depth of COSMOS. The samplers rest on
+different approximations: `eps` on the denoiser at the noise of the data, `gibbs` on that at even
+noise, `hmc` on a proxy of the posterior. Means differ by the mean square of their difference over
+the posterior variance, less what the number of samples makes of it.
+
+Writes results/sampler_agreement.json.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import jax
+import numpy as np
+from common import arguments, save
+
+from jaxmap.catalog import shear_map
+from jaxmap.demo import sky_redshifts
+from jaxmap.denoiser_files import read_denoiser
+from jaxmap.estimators import SampledPosterior
+from jaxmap.grid import Grid
+from jaxmap.methods import build_sampler
+from jaxmap.operators import shear_from_convergence
+from jaxmap.simulation.baryons import TNG_BARYONS
+from jaxmap.simulation.build import build_light_cone
+from jaxmap.simulation.lightcone import halo_light_cone
+
+GRID = Grid((64, 64), 0.29)
+NOISE_STD = 0.125
+HOLE = (slice(10, 26), slice(30, 50))
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    num_fields, num = (1, 4) if options.quick else (2, 32)
+    denoiser, domain, _ = read_denoiser()
+    cone = build_light_cone(GRID, sky_redshifts(), baryons=TNG_BARYONS)
+    draw_sky = jax.jit(halo_light_cone, static_argnums=2)
+    steps = {"eps": None, "gibbs": 8 if options.quick else 32, "hmc-fast": None}
+    rows = []
+    for number in range(num_fields):
+        key_sky, key_noise, key_map = jax.random.split(
+            jax.random.fold_in(jax.random.key(options.seed), number), 3
+        )
+        std = np.full(GRID.shape, NOISE_STD)
+        std[HOLE] = 0
+        noise = jax.lax.complex(*(std * jax.random.normal(key_noise, (2, *GRID.shape))))
+        shear = shear_from_convergence(draw_sky(key_sky, cone, cone.grid), GRID) + noise
+        data = shear_map(shear, GRID, noise_std=std)
+        found, costs = {}, {}
+        for name, count in steps.items():
+            start = time.perf_counter()
+            sampler = build_sampler(name, count, lambda run: run)
+            estimator = SampledPosterior(
+                denoiser, sampler, num, domain=domain, margin=0, chunk=min(num, 8)
+            )
+            result = estimator(key_map, data)
+            found[name] = np.asarray(result.samples, float)
+            costs[name] = {
+                "evaluations_per_sample": result.diagnostics["network_evaluations_per_sample"],
+                "chi2_per_pixel": result.diagnostics["chi2_per_pixel"],
+                "rhat_largest": max(
+                    (v for v in result.diagnostics.get("rhat", []) if v is not None), default=None
+                ),
+                "seconds": time.perf_counter() - start,
+            }
+            print(name, costs[name], flush=True)
+        rows.append(
+            {
+                "samplers": costs,
+                "pairs": {
+                    f"{one} and {other}": compare(found[one], found[other], np.asarray(data.mask))
+                    for one, other in itertools.combinations(found, 2)
+                },
+            }
+        )
+    save(options, "sampler_agreement", {"num_samples": num, "fields": rows})
+
+
+def compare(one: np.ndarray, other: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Squared gap of the means in units of the variance, unbiased, and ratios of the spreads."""
+    variance = [samples.var(axis=0, ddof=1) for samples in (one, other)]
+    gap = (one.mean(axis=0) - other.mean(axis=0)) ** 2
+    expected = variance[0] / len(one) + variance[1] / len(other)
+    pooled = (variance[0] + variance[1]) / 2
+    figures = {}
+    for name, where in (("observed", mask), ("masked", ~mask)):
+        figures[f"square_gap_{name}"] = float((gap - expected)[where].sum() / pooled[where].sum())
+        figures[f"square_gap_of_chance_{name}"] = float(expected[where].sum() / pooled[where].sum())
+        figures[f"std_ratio_{name}"] = float(
+            np.sqrt(variance[1][where].sum() / variance[0][where].sum())
+        )
+    return figures
+
+
+if __name__ == "__main__":
+    main()
