@@ -25,7 +25,7 @@ demo: setup
 	@$(BIN)/jaxmap demo
 
 # One process per core: most of the time goes to compiling, which is serial.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 25
 
 # In float64, then once more what users see in the default float32.
 test: setup

@@ -22,8 +22,8 @@ from jaxmap.hybrid_prior_files import KIND as HYBRID
 from jaxmap.hybrid_prior_files import read_hybrid_prior
 from jaxmap.networks.weights import read_weights
 from jaxmap.operators import Phase, spin2_phase
-from jaxmap.samplers import Annealed, Diffusion, Gibbs, Sampler
-from jaxmap.sampling.schedule import PAPER, PRECONDITIONED
+from jaxmap.samplers import PRECONDITIONED_LEARNED, Annealed, Diffusion, Gibbs, Sampler
+from jaxmap.sampling.schedule import PAPER
 from jaxmap.spectra import PowerSpectrum
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -116,7 +116,7 @@ def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampl
         )
     if name == "hmc":
         return Annealed(PAPER, progress=progress)
-    return Annealed(PRECONDITIONED, precondition=True, progress=progress)
+    return Annealed(PRECONDITIONED_LEARNED, precondition=True, progress=progress)
 
 
 def _is_hybrid(weights: str | Path) -> bool:
