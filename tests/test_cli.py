@@ -257,18 +257,18 @@ def test_a_failing_picture_does_not_cost_the_map(catalog, tmp_path, capsys, monk
     assert (tmp_path / "out" / "mass_map.fits").exists()
 
 
-def heed_interrupts() -> None:
-    """In a child: jobs in the background of a shell are born deaf to SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+HEEDFUL = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from jaxmap.cli import entry; entry()"
+)
+"""The command; jobs in the background of a shell are born deaf to SIGINT."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_runs_leave_nothing(catalog, tmp_path, number):
-    command = [sys.executable, "-m", "jaxmap", "map", str(catalog), "--pixel-arcmin", "0.2"]
+    command = [sys.executable, "-c", HEEDFUL, "map", str(catalog), "--pixel-arcmin", "0.2"]
     command += ["--num-samples", "100000", "--out", str(tmp_path / "deep" / "out")]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, bufsize=0, preexec_fn=heed_interrupts
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=0)
     assert process.stderr is not None
     while "posterior samples" not in process.stderr.read(20):
         pass
@@ -299,9 +299,7 @@ def test_learned_posterior_from_the_command_line(catalog, weights, tmp_path, cap
     assert "6 posterior samples drawn, 3 evaluations of the prior each" in said
     out = tmp_path / "parts"
     process = subprocess.Popen(
-        [sys.executable, "-m", "jaxmap", *command, "--out", str(out)],
-        stderr=subprocess.PIPE,
-        preexec_fn=heed_interrupts,
+        [sys.executable, "-c", HEEDFUL, *command, "--out", str(out)], stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 300
     while not list(out.glob("samples-*.partial/progress.json")):

@@ -94,6 +94,7 @@ def test_the_oracle_is_bayes_rule(spectrum):
     np.testing.assert_allclose(ours.ravel(), variance, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_even_noise_is_diagonal(spectrum):
     mixture = a_mixture(spectrum, 8)
     information = 400 * oracle.sample_prior(jax.random.key(2), mixture)[0]
@@ -105,6 +106,7 @@ def test_even_noise_is_diagonal(spectrum):
     )
 
 
+@pytest.mark.slow
 def test_what_a_map_tells_of_its_halo(spectrum):
     """Its probability is that of Bayes: calibrated over maps of the prior, to 4 standard errors,
     overall and where it is low; not so for a wrong share of haloes."""

@@ -200,6 +200,7 @@ def test_quantiles_row_by_row():
     assert found.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_the_most_probable_map_of_a_gaussian_posterior_is_its_mean(data, denoiser, spectrum):
     """For the spectrum and for an untrained network; the first step is not yet there."""
     exact = Wiener(spectrum, num_samples=0, margin=2)(KEY, data).convergence
@@ -211,6 +212,7 @@ def test_the_most_probable_map_of_a_gaussian_posterior_is_its_mean(data, denoise
         MaximumPosterior(spectrum, margin=0)(KEY, replace(data, shear=1e200 * data.shear))
 
 
+@pytest.mark.slow
 def test_exact_mean_of_the_gaussian_part(data, spectrum):
     """The B mode is the Wiener filter of the shear turned by 45 degrees, as everywhere."""
     turned = replace(data, shear=-1j * data.shear, weight=data.weight[::-1])
