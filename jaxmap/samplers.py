@@ -28,7 +28,7 @@ from jaxmap.spectra import map_power
 PRECONDITIONED_LEARNED = replace(PRECONDITIONED, sigma_floor=0.02, step_size=0.15)
 """For preconditioned chains under a learned score. That is not quite a gradient, the less so the
 lower the level (``experiments/closed_loops.py``): with the long steps and the floor of
-`PRECONDITIONED` most proposals are refused there. The higher floor costs some 2 % of the spread."""
+`PRECONDITIONED` most proposals are refused there. What the floor costs: `AnnealedPosterior`."""
 
 NUM_BANDS = 8
 """Bands of multipoles, evenly spaced in their logarithm, whose power is watched along chains."""
