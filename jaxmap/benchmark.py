@@ -151,9 +151,7 @@ def _score_one(case: Case, estimator: Estimator, key: jax.Array) -> dict[str, An
             float(chi2_per_pixel(sample, case.shear, two_map_phase)) for sample in result.samples
         ]
         figures["num_samples"] = len(result.samples)
-        figures["std_over_error"] = float(
-            std_over_error(result.samples, result.convergence, case.truth, mask)
-        )
+        figures["std_over_error"] = float(std_over_error(result.samples, case.truth, mask))
         figures["chi2_per_pixel"] = float(np.mean(chi2))
         figures["network_evaluations_per_sample"] = result.diagnostics.get(
             "network_evaluations_per_sample", 0

@@ -84,7 +84,7 @@ def _verdict(result: MassMap, truth: jax.Array) -> str:
     )
     if result.samples is None or len(result.samples) < 5:
         return text
-    ratio = float(std_over_error(result.samples, result.convergence, truth, result.mask))
+    ratio = float(std_over_error(result.samples, truth, result.mask))
     inside, nominal = _coverage(result, truth)
     return (
         f"{text}\nQuoted error over actual error: {ratio:.3f} (calibrated: 1). Coverage: the truth "

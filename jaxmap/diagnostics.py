@@ -88,23 +88,31 @@ def chi2_per_pixel(
     return -2 * likelihood.log_prob(convergence) / jnp.sum(shear.weight > 0)
 
 
-def std_over_error(
-    samples: ArrayLike, mean: jax.Array, truth: jax.Array, mask: jax.Array
-) -> jax.Array:
+def std_over_error(samples: ArrayLike, truth: jax.Array, mask: jax.Array) -> jax.Array:
     r"""Rms posterior spread over rms error of the posterior mean, in a mask; 1 when calibrated.
 
-    .. math:: \sqrt{\langle (\kappa_s - \bar\kappa)^2 \rangle \big/
-              \langle (\kappa - \bar\kappa)^2 \rangle}
+    .. math:: \sqrt{\frac{S^2}{\langle (\kappa - \bar\kappa)^2 \rangle - S^2 / n}}, \qquad
+              S^2 = \frac{1}{n - 1} \sum_s \langle (\kappa_s - \bar\kappa)^2 \rangle
 
-    The mean over the mask is removed from both, since shear does not measure it.
+    The sampling noise of the mean of :math:`n` samples, :math:`S^2 / n`, is no error of the
+    posterior mean and is taken off, so that few samples do not look overconfident. The mean over
+    the mask is removed from both, since shear does not measure it.
+
+    Args:
+        samples: at least 2, shape ``(n, ny, nx)``.
+        truth: shape ``(ny, nx)``.
+        mask: True where to compare.
     """
+    fields = jnp.asarray(samples)
 
     def spread(field: jax.Array) -> jax.Array:
         average = jnp.sum(jnp.where(mask, field, 0), axis=(-2, -1), keepdims=True) / jnp.sum(mask)
         return jnp.mean(jnp.sum(jnp.where(mask, field - average, 0) ** 2, axis=(-2, -1)))
 
-    fluctuations = jnp.asarray(samples) - mean[None]
-    return jnp.sqrt(spread(fluctuations) / spread(truth - mean))
+    num = len(fields)
+    mean = jnp.mean(fields, axis=0)
+    variance = spread(fields - mean[None]) * num / (num - 1)
+    return jnp.sqrt(variance / (spread(truth - mean) - variance / num))
 
 
 def gelman_rubin(chains: ArrayLike) -> np.ndarray:

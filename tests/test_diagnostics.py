@@ -106,14 +106,16 @@ def test_chi2_counts_observed_components(survey):
     assert abs(float(chi2_per_pixel(kappa, louder)) - 1) > 4 * np.sqrt(2 / num)
 
 
-def test_std_over_error_ignores_the_mass_sheet():
+@pytest.mark.parametrize("num", [2, 6, 20])
+def test_std_over_error_of_few_samples(num):
+    """One for samples that are draws like the truth, however few; not so for tighter ones."""
     rng = np.random.default_rng(0)
-    mean = jnp.zeros((50, 50))
-    truth = jnp.asarray(rng.normal(size=(50, 50)))
-    samples = jnp.asarray(rng.normal(size=(20, 50, 50)))
+    truth, *samples = jnp.asarray(rng.normal(size=(num + 1, 50, 50)))
     mask = jnp.asarray(rng.random((50, 50)) > 0.2)
-    ratio = std_over_error(samples, mean, truth, mask)
-    assert abs(float(ratio) - 1) < 4 * np.sqrt(1 / (2 * 2000))
-    shifted = std_over_error(samples + 3.0, mean, truth - 7.0, mask)
+    ratio = std_over_error(samples, truth, mask)
+    bound = 4 * np.sqrt(1 / (2 * 2000) * (1 + 2 / (num - 1)))
+    assert abs(float(ratio) - 1) < bound
+    tight = 0.5 * jnp.asarray(samples)
+    assert abs(float(std_over_error(tight, truth, mask)) - 1) > 2 * bound
+    shifted = std_over_error(jnp.asarray(samples) + 3.0, truth - 7.0, mask)
     assert float(shifted) == pytest.approx(float(ratio))
-    assert float(std_over_error(2 * samples, mean, truth, mask)) == pytest.approx(2 * float(ratio))

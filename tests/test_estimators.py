@@ -156,7 +156,7 @@ def test_posterior_is_calibrated_on_simulations(spectrum):
         data = simulated_data(key_data, truth, grid)
         for method, kept in ((estimator, ratios), (timid, timid_ratios)):
             result = method(key, data)
-            kept.append(std_over_error(result.samples, result.convergence, truth, everywhere))
+            kept.append(std_over_error(result.samples, truth, everywhere))
             if method is estimator:
                 chi2.append(chi2_per_pixel(result.samples[0], data))
         observed += int(jnp.sum(data.weight > 0))
