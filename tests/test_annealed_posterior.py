@@ -95,6 +95,7 @@ def even_noise(spectrum):
     return data, prior, AnnealedPosterior(ShearLikelihood(data), prior)
 
 
+@pytest.mark.slow
 def test_what_the_proxy_costs_for_even_noise(even_noise):
     """Mode by mode as documented, whatever the floor."""
     _, prior, posterior = even_noise

@@ -42,6 +42,7 @@ def two_moons(num_first, num_second):
     return jnp.asarray(np.concatenate([first, second]))
 
 
+@pytest.mark.slow
 def test_annealing_finds_both_moons_with_their_weights():
     """70 % of points in one moon, all chains started in the other.
 

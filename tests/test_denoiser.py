@@ -168,6 +168,7 @@ def test_nothing_depends_on_where_the_map_begins(stirred):
         np.testing.assert_allclose(one, other, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_std_is_positive_and_gradients_finite(stirred):
     """For a field that is observed, half observed, and not at all."""
     data = [data_on(GRIDS[0], mask) for mask in ("all", "half", "nothing")]

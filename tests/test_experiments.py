@@ -17,6 +17,7 @@ def run(name: str, shared: Path, out: Path) -> dict:
     return json.loads((out / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_cosmos(shared, tmp_path):
     """The published binning to 1e-6, mask exactly; clusters stand above random places."""
     figures = run("cosmos", shared, tmp_path)

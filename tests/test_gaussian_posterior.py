@@ -177,6 +177,7 @@ def test_samples_have_the_exact_covariance(dense_case, fluctuations):
     assert_exact_covariance(fluctuations, dense_case[3])
 
 
+@pytest.mark.slow
 def test_samples_have_the_exact_covariance_with_two_real_maps(dense_cases):
     """The same with the two-map phase; the control simulates shear with the unitary one."""
     data, prior, _, covariance = dense_cases[two_map_phase]

@@ -14,6 +14,7 @@ from jaxmap.simulation.halo_tables import compute_halo_table, halo_table
 OTHER = replace(PLANCK18, sigma8=0.75)
 
 
+@pytest.mark.slow
 def test_shipped_table_is_what_the_code_computes() -> None:
     pytest.importorskip("colossus")
     shipped, computed = halo_table(PLANCK18), compute_halo_table(PLANCK18)
@@ -54,6 +55,7 @@ def test_haloes_grow_with_time_and_sigma8() -> None:
     assert np.all(np.asarray(table.concentration) > 2)
 
 
+@pytest.mark.slow
 def test_other_cosmologies_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     colossus = pytest.importorskip("colossus.cosmology.cosmology")
     monkeypatch.setenv("JAXMAP_CACHE", str(tmp_path))

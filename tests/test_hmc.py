@@ -202,6 +202,7 @@ def test_a_mass_that_fits_makes_a_narrow_gaussian_easy():
     assert deviation(samples, covariance) < 5
 
 
+@pytest.mark.slow
 def test_a_fixed_trajectory_resonates_and_jitter_cures_it():
     """Fourier modes on 16 x 16, one of which turns half way round in every trajectory.
 

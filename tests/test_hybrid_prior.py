@@ -121,6 +121,7 @@ def test_untrained_denoiser_is_the_exact_wiener_filter(denoiser, spectrum):
     assert error(replace(denoiser, params=perturbed(denoiser.params, 0.05))) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_batch_of_maps_and_levels(hybrid, denoiser):
     """As samplers of many chains ask for them."""
     levels = jnp.asarray([0.02, 0.2])

@@ -159,6 +159,7 @@ def test_haloes_sit_where_matter_is(cone) -> None:
     assert abs(away.mean()) < 4 * away.std() / np.sqrt(20) < 0.3 * here.mean()
 
 
+@pytest.mark.slow
 def test_same_key_same_map_in_any_batch(cone) -> None:
     keys = jax.random.split(jax.random.key(9), 3)
     one = jax.jit(halo_light_cone, static_argnums=2)
@@ -172,6 +173,7 @@ def test_same_key_same_map_in_any_batch(cone) -> None:
     assert float(jnp.abs(alone[0] - alone[1]).max()) > scale
 
 
+@pytest.mark.slow
 def test_lost_haloes_are_reported(cone) -> None:
     key = jax.random.key(0)
     slots, total = cone.capacity
@@ -193,6 +195,7 @@ def test_float32(cone, maps) -> None:
     assert float(fields.std()) == pytest.approx(maps[0].std(), rel=0.15)
 
 
+@pytest.mark.slow
 def test_lognormal_part_has_the_skewness_of_its_formula(cone) -> None:
     r"""Without haloes, skewness and variance follow from the fields' variances.
 
@@ -219,6 +222,7 @@ def test_lognormal_part_has_the_skewness_of_its_formula(cone) -> None:
     assert abs(squares.mean() - variance) < 4 * error + 0.02 * variance
 
 
+@pytest.mark.slow
 def test_deeper_sources_move_the_maps_as_limber_says(maps) -> None:
     """Band powers of a single plane at z = 0.6, in 4 standard errors + 1 %."""
     plane = redshift_distribution(0.6)
@@ -319,6 +323,7 @@ def test_bad_requests_are_refused(cone) -> None:
         halo_light_cone(jax.random.key(0), cone, Grid((100, 100), 0.4))
 
 
+@pytest.mark.slow
 def test_baryons_and_pixels_take_power_away() -> None:
     grid = Grid((32, 32), 0.4)
     plain = build_light_cone(grid, baryons=None, pixel_window=False).transfer

@@ -46,6 +46,7 @@ def batch(convergence):
     return jax.jit(jax.vmap(mock, in_axes=(0, None)))(KEYS, convergence.astype(jnp.float32))
 
 
+@pytest.mark.slow
 def test_depth_is_that_of_the_catalogue(batch):
     """Mean counts and weights of 20 skies against binned galaxies of 6, in 4 standard errors;
     weights that ignore the measurement error are off."""

@@ -97,6 +97,7 @@ def test_steps_keep_linear_growth(cone) -> None:
         assert (abs(ratio * growth[0] / growth[1] - 1) < 0.02) == agrees
 
 
+@pytest.mark.slow
 @needs_jaxpm
 def test_planes_of_the_whole_box_keep_its_mass(cone, project) -> None:
     planes = np.asarray(project(jax.random.key(2), cone))
@@ -126,6 +127,7 @@ def test_map_is_the_weighted_sum_of_planes_at_their_angles(cone) -> None:
     assert np.abs(field[0] - design @ fit).max() < 0.05 * weight
 
 
+@pytest.mark.slow
 @needs_jaxpm
 def test_same_key_same_map_in_any_batch(cone, project) -> None:
     keys = jax.random.split(jax.random.key(3), 2)

@@ -95,6 +95,7 @@ def test_steps_that_ignore_the_gaussian_part_miss(data, exact):
     assert_wrong(jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(3), 500)), exact)
 
 
+@pytest.mark.slow
 def test_gibbs_keeps_and_finds_the_gaussian_posterior(data, exact):
     """From far outside, 40 sweeps; one sweep is not enough (the control)."""
     sweep = jax.jit(
@@ -135,6 +136,7 @@ def test_ancestral_path_samples_a_gaussian_prior():
     assert np.abs(pull).max() < 5
 
 
+@pytest.mark.slow
 def test_same_key_same_sample_in_any_batch(data):
     keys = jax.random.split(jax.random.key(6), 3)
     together = jax.vmap(lambda key: sample_diffusion(key, MEAN, PRIOR, data, 4))(keys)

@@ -164,6 +164,7 @@ def largest_norm(params):
     return max(np.linalg.norm(as_matrix(leaf), 2) for leaf in kernels(params).values())
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_within_the_limit_and_goes_on_bit_for_bit(tmp_path):
     task = point_task()
     whole = train_points(task, tmp_path / "whole")

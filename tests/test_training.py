@@ -32,6 +32,7 @@ WHOLE_BATCH = r" = c\d+\[(\d+),\d+,\d+\]\S* fft\("
 FLAT = power_spectrum([10.0, 1e5], [1e-10, 1e-10])
 
 
+@pytest.mark.slow
 def test_a_few_steps_beat_the_wiener_filter():
     """Losses of the last 10 steps are below those of the Wiener filter on the same fields, by more
     than 5 standard errors; those of the first step are equal."""

@@ -1,0 +1,205 @@
+"""GLIMPSE: the convergence that is sparsest in starlets and fits the shear."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.catalog import ShearMap
+from jaxmap.estimators.finite_field import inner, pad_shear
+from jaxmap.gaussian_posterior import turned
+from jaxmap.massmap import MassMap
+from jaxmap.operators import Phase, spin2_phase
+from jaxmap.prior import GaussianPrior
+from jaxmap.sparse_solver import Components, solve_components
+from jaxmap.starlet import most_scales, starlet, starlet_noise
+
+log = logging.getLogger(__name__)
+
+BROADEST_ARCMIN = 20.0
+"""Side of the broadest wavelet by default: some of the largest clusters."""
+
+
+@dataclass(frozen=True)
+class Sparse:
+    r"""Sparse recovery in starlets, after GLIMPSE, from binned shear.
+
+    .. math::
+        \min_\kappa \tfrac12 \| W^{1/2}(\gamma - A\kappa) \|^2
+        + \sum_{j,p} \lambda_{jp} |(\Phi^t\kappa)_{jp}|, \qquad
+        \lambda_{jp} = \lambda\, \sigma_{jp}\, r_{jp}
+
+    with the noise :math:`\sigma_{jp}` of the back-projected data in every starlet coefficient,
+    exact for any mask (`jaxmap.starlet.starlet_noise`); the smooth map at the end of the starlet
+    is free. The weights :math:`r` start at 1. Reweighting lowers them to :math:`\lambda / s_{jp}`
+    where a coefficient has a significance :math:`s_{jp} > \lambda`; debiasing, last, frees those
+    that are active altogether, so that what was detected keeps its height. Every problem is solved
+    until the equations of its optimum hold to a tolerance, not for a number of steps.
+
+    The diagnostics hold the steps taken, the residual of the equations and the share of active
+    coefficients. The B-mode map is the same estimate of the shear turned by 45 degrees, without
+    positivity.
+
+    Args:
+        threshold: :math:`\lambda`, in standard deviations of the noise; 0 for the
+            unregularised fit, Kaiser-Squires where all is observed.
+        num_scales: wavelet scales; None for those up to 20 arcminutes.
+        positive: whether the convergence must not be negative: clusters on an empty sky.
+        reweightings: how often the weights follow the last solution.
+        debias: whether to free the active coefficients at the end.
+        reduced: how often to correct the reduced shear with the map found before,
+            :math:`\gamma = g(1 - \kappa)`; 0 to take the data for shear.
+        margin: masked pixels around the field; None for the default, 0 for a periodic field.
+        phase: of the shear operator.
+        tolerance: of the equations of the optimum.
+        max_iterations: of every problem; a warning says when they did not suffice.
+
+    Raises:
+        ValueError: for negative numbers.
+
+    References:
+        Lanusse et al. (2016), A&A 591, A2; Remy et al., Eq. 16.
+    """
+
+    threshold: float = 3.0
+    num_scales: int | None = None
+    positive: bool = False
+    reweightings: int = 2
+    debias: bool = True
+    reduced: int = 0
+    margin: int | None = None
+    phase: Phase = spin2_phase
+    tolerance: float = 3e-3
+    max_iterations: int = 1000
+
+    def __post_init__(self) -> None:
+        require_settings(self.threshold, self.num_scales, self.reweightings, self.reduced)
+
+    def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
+        del key
+        padded, margin = pad_shear(shear, self.margin)
+        count = scales_of(padded, self.num_scales)
+        noise = starlet_noise(padded.weight, padded.grid, count)
+        found, steps = self._solve(padded, noise, self.positive)
+        for _ in range(self.reduced):
+            factor = 1 - found.sparse
+            data = replace(padded, shear=padded.shear * factor, weight=padded.weight / factor**2)
+            found, steps = self._solve(data, noise, self.positive)
+        turned_noise = starlet_noise(padded.weight[::-1], padded.grid, count)
+        b_mode, _ = self._solve(turned(padded), turned_noise, False)
+        return MassMap(
+            convergence=inner(found.sparse, margin),
+            grid=shear.grid,
+            mask=shear.mask,
+            b_mode=inner(b_mode.sparse, margin),
+            counts=shear.counts,
+            diagnostics=solver_diagnostics(found, steps),
+        )
+
+    def _solve(
+        self, data: ShearMap, noise: jax.Array, positive: bool
+    ) -> tuple[Components, list[int]]:
+        plain = (self.threshold * noise).at[-1].set(0)
+        return solve_reweighted(
+            data,
+            plain,
+            noise,
+            None,
+            positive=positive,
+            reweightings=self.reweightings,
+            debias=self.debias,
+            phase=self.phase,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+        )
+
+
+def require_settings(
+    threshold: float, num_scales: int | None, reweightings: int, reduced: int
+) -> None:
+    if not 0 <= threshold < float("inf"):
+        raise ValueError(f"threshold is {threshold} sigma; expected 0 or more")
+    if num_scales is not None and not 1 <= num_scales <= 12:
+        raise ValueError(f"num_scales is {num_scales}; expected 1 to 12 wavelet scales")
+    if reweightings < 0 or reduced < 0:
+        raise ValueError(
+            f"reweightings is {reweightings} and reduced {reduced}; expected 0 or more of each"
+        )
+
+
+def scales_of(data: ShearMap, num_scales: int | None) -> int:
+    """Wavelet scales asked for, or those up to `BROADEST_ARCMIN`."""
+    if num_scales is not None:
+        return num_scales
+    return most_scales(data.grid.shape, BROADEST_ARCMIN, data.grid.pixel_arcmin)
+
+
+def solve_reweighted(
+    data: ShearMap,
+    thresholds: jax.Array,
+    noise: jax.Array,
+    prior: GaussianPrior | None,
+    *,
+    reweightings: int,
+    debias: bool,
+    **settings: object,
+) -> tuple[Components, list[int]]:
+    r"""Solve, lower the thresholds where coefficients are significant, solve again.
+
+    The significance of a coefficient :math:`\alpha = \Phi^t\kappa` is that of a matched filter:
+    back-projected noise of variance :math:`\sigma^2` stands for an error
+    :math:`\sigma_\alpha = n^2 / \sigma` of the coefficient, with :math:`n^2` the variance for
+    unit weights.
+
+    Args:
+        data: observed shear.
+        thresholds: of the first solution, shape ``(J + 1, ny, nx)``.
+        noise: :math:`\sigma`, of `jaxmap.starlet.starlet_noise`, same shape.
+        prior: of the Gaussian component, or None.
+        reweightings: how often.
+        debias: whether to free the active coefficients in one more solution.
+        settings: of `jaxmap.sparse_solver.solve_components`.
+
+    Returns:
+        The last solution, and the steps that each took.
+    """
+    count = len(thresholds) - 1
+    unit = starlet_noise(jnp.ones_like(data.weight), data.grid, count)[:, :1, :1]
+    zero = jnp.zeros_like(data.shear.real)
+    found = Components(zero, zero, jnp.zeros_like(thresholds), jnp.asarray(0), zero[0, 0])
+    current, steps = thresholds, []
+    for number in range(reweightings + 1 + debias):
+        if number > reweightings:
+            active = jnp.abs(found.dual) >= current * (1 - 1e-4)
+            current = jnp.where(active, 0, current)
+        elif number > 0:
+            significance = jnp.abs(starlet(found.sparse, count)) * noise / unit**2
+            limit = thresholds / jnp.where(noise > 0, noise, 1)
+            lowered = limit / jnp.where(significance > 0, significance, 1)
+            current = thresholds * jnp.where(significance > limit, lowered, 1)
+        found = solve_components(data, current, prior, found, **settings)  # type: ignore[arg-type]
+        steps.append(int(found.iterations))
+    return found, steps
+
+
+def solver_diagnostics(found: Components, steps: list[int]) -> dict[str, object]:
+    """What to say of a solution; warns or raises when it is none.
+
+    Raises:
+        FloatingPointError: if the map is not finite.
+    """
+    residual = float(found.residual)
+    if not np.isfinite(residual) or not bool(jnp.all(jnp.isfinite(found.sparse + found.gaussian))):
+        raise FloatingPointError(
+            "the map is not finite: weights are beyond the range of the precision; check the units "
+            "of the noise, or use float64 (--x64)"
+        )
+    return {
+        "iterations": steps,
+        "optimality_residual": residual,
+        "active_coefficients": float(jnp.mean(starlet(found.sparse, 3)[:-1] != 0)),
+    }
