@@ -46,7 +46,9 @@ def test_the_spread_of_a_linear_estimator_is_its_propagated_noise(field, margin)
     assert abs(mean_ratio(found.std, exact) - 1) < tolerance < 0.1
     noisier = replace(data, weight=data.weight / 2)
     assert mean_ratio(Resampled(KaiserSquires(1.0, margin), NUM)(KEY, noisier).std, exact) > 1.5
-    np.testing.assert_array_equal(found.convergence, KaiserSquires(1.0, margin)(KEY, data).convergence)
+    np.testing.assert_array_equal(
+        found.convergence, KaiserSquires(1.0, margin)(KEY, data).convergence
+    )
     assert found.diagnostics["noise_realisations"] == NUM and found.samples is None
 
 
@@ -124,6 +126,6 @@ def test_what_is_refused(field, spectrum):
         Resampled(KaiserSquires(), 9, "poisson")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="draws 3 posterior samples"):
         Resampled(Wiener(spectrum, num_samples=3, margin=0), 9)(KEY, data)
-    with pytest.raises(ValueError, match="expected at least 0.7, since the map holds the noise"):
+    with pytest.raises(ValueError, match=r"expected at least 0\.7, since the map holds the noise"):
         whole = shear_map(sample_noise(KEY, data), data.grid, weight=data.weight + 100)
         Resampled(KaiserSquires(0.0, 0), 9, "residuals", margin=0)(KEY, whole)

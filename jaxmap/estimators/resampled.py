@@ -52,8 +52,8 @@ class Resampled:
 
     Raises:
         ValueError: for fewer than 2 realisations, noise of another name, an estimator that draws
-            posterior samples, or, with ``residuals``, a map that holds so much of the noise that they
-            lack it (`LEAST_CHI2`).
+            posterior samples, or, with ``residuals``, a map that holds so much of the noise that
+            they lack it (`LEAST_CHI2`).
 
     References:
         Efron & Tibshirani (1993), An Introduction to the Bootstrap, Sect. 6.5 and 9.4; Wu (1986),
