@@ -33,6 +33,8 @@ LARGEST_SIDE = 200
 GENEROUS = 100.0
 """Power of E modes that the filter allows for, in units of the prior's."""
 
+FEWEST_SKIES = 19
+
 TOLERANCE = 1e-3
 """Of the Wiener filters here, for data and simulations alike."""
 
@@ -87,10 +89,14 @@ def b_mode_test(
         num: skies N; no p below 1 / (N + 1) can be found.
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
 
+    Raises:
+        ValueError: for fewer than 19 skies.
+
     References:
         Rao (1948), Proc. Camb. Phil. Soc. 44, 50 (score test); Davison & Hinkley (1997), Bootstrap
         Methods and their Application, Sect. 4.2 (p-values by simulation).
     """
+    check_realisations(num)
     data = averaged(shear, LARGEST_SIDE)
     if data is not shear and margin:
         margin = -(-margin * data.grid.shape[0] // shear.grid.shape[0])
@@ -191,6 +197,15 @@ def averaged(shear: ShearMap, largest: int) -> ShearMap:
     safe = jnp.where(weight > 0, weight, 1)
     mean = jax.lax.complex(weighted.real / safe[0], weighted.imag / safe[1])
     return ShearMap(mean, weight, Grid((rows, columns), shear.grid.pixel_arcmin * factor))
+
+
+def check_realisations(num: int) -> None:
+    """Refuse a number of skies that cannot tell anything."""
+    if num < FEWEST_SKIES:
+        raise ValueError(
+            f"the number of skies for null tests is {num}; expected at least {FEWEST_SKIES}, whose "
+            "least p-value is 0.05 (--null-tests; 0 for no null tests)"
+        )
 
 
 class Estimated(NamedTuple):
@@ -353,8 +368,9 @@ def _delete_one(
 def residual_chi2(result: MassMap, shear: ShearMap, margin: int | None = None) -> float:
     """`jaxmap.diagnostics.chi2_per_pixel` of a map on the field, no mass assumed outside.
 
-    Noise alone leaves 1; a map that smooths leaves signal too, and one that follows the data closely
-    takes noise away. For posterior samples, which should leave 1, see ``diagnostics`` of the map.
+    Noise alone leaves 1; a map that smooths leaves signal too, and one that follows the data
+    closely takes noise away. For posterior samples, which should leave 1, see the
+    ``diagnostics`` of their map.
     """
     padded, taken = pad_shear(shear, margin)
     return float(_chi2(jnp.pad(result.convergence, taken), padded))

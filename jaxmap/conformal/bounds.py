@@ -71,10 +71,10 @@ class Conformal:
                 f"the map has {_HAS[kind_of(result)]}, and the intervals were calibrated on one "
                 f"with {_HAS[self.kind]}; make it with the method and settings of the calibration"
             )
-        width = self.observed
+        threshold = self.observed
         if not self.per_pixel:
-            width = np.where(np.asarray(result.mask), self.observed, self.masked)
-        width = jnp.asarray(width, result.convergence.dtype)
+            threshold = np.where(np.asarray(result.mask), self.observed, self.masked)
+        width = jnp.asarray(threshold, result.convergence.dtype)
         low, high = result.convergence, result.convergence
         if self.kind == "interval":
             assert result.lower is not None and result.upper is not None
