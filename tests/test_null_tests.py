@@ -15,7 +15,6 @@ from jaxmap.catalog import shear_catalog, shear_map
 from jaxmap.estimators import KaiserSquires
 from jaxmap.grid import Grid
 from jaxmap.null_tests import (
-    averaged,
     b_mode_test,
     jackknife,
     noise_test,
@@ -23,6 +22,7 @@ from jaxmap.null_tests import (
     residual_chi2,
     run_null_tests,
 )
+from jaxmap.null_tests.b_modes import averaged
 from jaxmap.operators import shear_from_convergence
 from jaxmap.simulation.fields import gaussian_field
 
