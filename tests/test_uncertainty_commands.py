@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -11,8 +12,11 @@ from jaxmap import flags
 from jaxmap.catalog import shear_map
 from jaxmap.cli import main
 from jaxmap.conformal import read_conformal
+from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
+from jaxmap.denoiser_files import Domain, write_denoiser
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_mass_map, write_shear_map
+from jaxmap.networks.unet import ResidualUNet, initialise
 
 MAP = ["--pixel-arcmin", "2", "--size", "20x18", "--margin", "3", "--null-tests", "0"]
 
@@ -168,3 +172,35 @@ def test_null_tests_are_told_and_kept(catalog, tmp_path, capsys, method):
     assert abs(found["jackknife"]["total"]) < 4
     assert main([*arguments, "--null-tests", "5", "--out", str(tmp_path)]) == 2
     assert "number of skies for null tests is 5; expected at least 19" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "kind"), [("deepmass", "std"), ("dlposterior", "interval"), ("map", "plain")]
+)
+def test_intervals_of_learned_methods(catalog, intervals, spectrum, tmp_path, capsys, method, kind):
+    """On what each method has to tell; of another network or number of samples they are refused."""
+    network = ResidualUNet((4,))
+    params = initialise(network, jax.random.key(0), NUM_FEATURES, NUM_CONDITIONS)
+    paths = [str(tmp_path / f"{name}.npz") for name in ("first", "second")]
+    for path, scale in zip(paths, (1.0, 2.0), strict=True):
+        scaled = jax.tree.map(lambda leaf, scale=scale: scale * leaf, params)
+        write_denoiser(path, Denoiser(scaled, spectrum, network), Domain(2.0, (0.01, 0.3)), {})
+    flags_ = ["--method", method]
+    if method == "map":
+        flags_ = ["--method", "dlposterior", "--sampler", "map"]
+    survey = str(intervals[1].parent / "survey.fits")
+    target = tmp_path / "bounds.npz"
+    common = [*flags_, "--weights", paths[0], "--num-samples", "9"]
+    command = ["calibrate", *common, "--mask-from", survey, "--sky", "gaussian", "--num", "4"]
+    assert main([*command, "--out", str(tmp_path / "f"), "--conformal", str(target), "-q"]) == 0
+    assert read_conformal(target).kind == kind
+    arguments = ["map", str(catalog), *common, *MAP, "--conformal", str(target)]
+    assert main([*arguments, "--out", str(tmp_path / "a"), "-q"]) == 0
+    result = read_mass_map(tmp_path / "a" / "mass_map.fits")
+    assert np.all((result.upper > result.lower)[result.mask])
+    assert main([*arguments, "--weights", paths[1], "--out", str(tmp_path / "b"), "-q"]) == 2
+    assert "calibrated for network = " in capsys.readouterr().err
+    if method == "dlposterior":
+        assert main([*arguments, "--num-samples", "8", "--out", str(tmp_path / "b"), "-q"]) == 2
+        assert "calibrated for num_samples = 9, and the map" in capsys.readouterr().err
