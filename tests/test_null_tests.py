@@ -88,30 +88,31 @@ def too_many_small(found):
 def test_p_values_without_and_with_b_modes(observed, spectrum):
     """Of a few skies each: as if uniform without (mean within 3.5 standard errors, small ones not
     too many), though E modes have four times the power that is assumed and are skewed; small
-    with B modes of the size of the E modes, and with more noise than the weights tell."""
-    found = p_values(observed, spectrum, 10, e=2.0, skewed=True)
-    assert abs(found.mean() - 0.525) < 3.5 / np.sqrt(12 * 10)
+    with B modes of the size of the E modes."""
+    found = p_values(observed, spectrum, 6, e=2.0, skewed=True)
+    assert abs(found.mean() - 0.525) < 3.5 / np.sqrt(12 * 6)
     assert too_many_small(found) > 0.001
-    for wrong in ({"b": 1.0}, {"noise": 1.5}):
-        assert too_many_small(p_values(observed, spectrum, 6, **wrong)) < 1e-4
+    assert too_many_small(p_values(observed, spectrum, 4, b=1.0)) < 1e-3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sky", [{}, {"e": 2.0, "skewed": True}], ids=str)
 def test_p_values_are_uniform(observed, spectrum, sky):
     """Of 150 skies, by Kolmogorov and Smirnov (p-values spread over their steps at random), and
-    their smallest by the binomial law: beyond 0.001. The control: B modes as large as the expected
-    E modes."""
+    their smallest by the binomial law: beyond 0.001. The controls: B modes as large as the
+    expected E modes, and more noise than the weights tell."""
     found = p_values(observed, spectrum, 150, **sky)
     spread = found - np.random.default_rng(0).random(150) / (NUM + 1)
     assert kstest(spread, "uniform").pvalue > 0.001
     assert too_many_small(found) > 0.001
-    wrong = p_values(observed, spectrum, 30, **{**sky, "b": 1.0})
-    assert kstest(wrong, "uniform").pvalue < 1e-4
+    for change in ({"b": 1.0}, {"noise": 1.5}):
+        wrong = p_values(observed, spectrum, 20, **{**sky, **change})
+        assert kstest(wrong, "uniform").pvalue < 1e-4
 
 
-def test_a_map_without_mask_and_in_both_precisions(spectrum, dtype):
+def test_a_map_without_mask_in_single_precision(spectrum):
     """Periodic, odd sides: a turned map is found, the right one is not."""
+    dtype = np.float32
     grid = Grid((15, 21), 1.0)
     sky = gaussian_field(KEY, spectrum, grid)
     noise = 0.05 * jax.random.normal(jax.random.key(1), (2, *grid.shape))

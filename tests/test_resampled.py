@@ -11,7 +11,7 @@ import pytest
 from conftest import simulated_data
 
 from jaxmap.catalog import ShearMap, shear_map
-from jaxmap.estimators import KaiserSquires, MaximumPosterior, Resampled, Wiener
+from jaxmap.estimators import KaiserSquires, Resampled, Wiener
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 from jaxmap.operators import shear_from_convergence
@@ -31,7 +31,7 @@ def field(spectrum):
 
 
 def mean_ratio(found, expected):
-    return float(jnp.mean(found**2) / jnp.mean(expected**2))
+    return np.mean(np.square(found)) / np.mean(np.square(expected))
 
 
 @pytest.mark.parametrize("margin", [None, 0])
@@ -76,14 +76,14 @@ def sample_noise(key, data: ShearMap):
 
 
 def test_it_is_not_the_error_of_an_estimator_that_shrinks(field, spectrum):
-    """The Wiener filter: its noise is far below its error, which the posterior's spread tells."""
+    """The Wiener filter: its noise is far below its error, most of all in holes."""
     truth, data = field
     spread = Resampled(Wiener(spectrum, num_samples=0, margin=0), 50, margin=0)(KEY, data).std
-    posterior = Wiener(spectrum, num_samples=100, margin=0)(KEY, data)
-    error = float(jnp.mean((posterior.convergence - truth) ** 2))
-    assert float(jnp.mean(spread**2)) < 0.7 * error
-    hidden = ~data.mask
-    assert mean_ratio(spread[hidden], posterior.std[hidden]) < 0.7
+    wiener = Wiener(spectrum, num_samples=0, margin=0)(KEY, data)
+    error = np.asarray(wiener.convergence - truth)
+    assert mean_ratio(spread, error) < 0.7
+    hidden = ~np.asarray(data.mask)
+    assert mean_ratio(np.asarray(spread)[hidden], error[hidden]) < 0.5
 
 
 @dataclass(frozen=True)
@@ -111,21 +111,19 @@ def test_any_estimator_in_both_precisions(field, dtype, noise):
     np.testing.assert_allclose(samples.std(axis=0, ddof=1), found.std, rtol=1e-3, atol=1e-6)
 
 
-def test_the_most_probable_map_gets_an_error(field, spectrum):
-    _, data = field
-    estimator = MaximumPosterior(spectrum, margin=0, num_levels=2)
-    assert estimator(KEY, data).std is None
-    assert bool(jnp.all(Resampled(estimator, 3, margin=0)(KEY, data).std > 0))
+def with_samples(key, shear):
+    result = Absolute()(key, shear)
+    return replace(result, samples=np.zeros((3, *shear.grid.shape)))
 
 
-def test_what_is_refused(field, spectrum):
+def test_what_is_refused(field):
     _, data = field
     with pytest.raises(ValueError, match="realisations is 1; expected 2 or more"):
         Resampled(KaiserSquires(), 1)
     with pytest.raises(ValueError, match="noise is 'poisson'; expected 'weights' or 'residuals'"):
         Resampled(KaiserSquires(), 9, "poisson")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="draws 3 posterior samples"):
-        Resampled(Wiener(spectrum, num_samples=3, margin=0), 9)(KEY, data)
+        Resampled(with_samples, 9)(KEY, data)
     with pytest.raises(ValueError, match=r"expected at least 0\.7, since the map holds the noise"):
         whole = shear_map(sample_noise(KEY, data), data.grid, weight=data.weight + 100)
         Resampled(KaiserSquires(0.0, 0), 9, "residuals", margin=0)(KEY, whole)

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from jaxmap import flags
+from jaxmap import flags, plot
 from jaxmap.catalog import shear_map
 from jaxmap.cli import main
 from jaxmap.conformal import read_conformal
@@ -19,6 +19,16 @@ from jaxmap.mapfiles import read_mass_map, write_shear_map
 from jaxmap.networks.unet import ResidualUNet, initialise
 
 MAP = ["--pixel-arcmin", "2", "--size", "20x18", "--margin", "3", "--null-tests", "0"]
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """They are most of the time of a small map, and of no matter here."""
+
+    def missing(*arguments):
+        raise ImportError("none")
+
+    monkeypatch.setattr(plot, "plot_mass_map", missing)
 
 
 @pytest.fixture(scope="module")
