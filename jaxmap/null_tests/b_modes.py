@@ -106,8 +106,7 @@ def b_mode_test(
     chunk = 1 if jax.default_backend() == "cpu" else 10
     for start in range(0, num, chunk):
         # Filled up at the end, so that one compiled program serves all.
-        keys = jax.vmap(partial(jax.random.fold_in, key))(start + jnp.arange(chunk))
-        key_sky, key_first, key_second = (one for one in jax.vmap(_three)(keys))
+        key_sky, key_first, key_second = _keys(key, start, chunk)
         sky = _skies(key_sky, prior)
         sky = mean + sky - _filter(_observed(key_first, sky, padded), padded, prior)
         found.extend(powers(_observed(key_second, sky, padded)))
@@ -120,9 +119,15 @@ def b_mode_test(
     )
 
 
-def _three(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    first, second, third = jax.random.split(key, 3)
-    return first, second, third
+@partial(jax.jit, static_argnums=2)
+def _keys(key: jax.Array, start: int, chunk: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Three keys of each of some skies; those of a sky depend on its number alone."""
+
+    def three(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        first, second, third = jax.random.split(jax.random.fold_in(key, number), 3)
+        return first, second, third
+
+    return jax.vmap(three)(start + jnp.arange(chunk))
 
 
 @jax.jit
