@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Estimator,
         KaiserSquires,
         MaximumPosterior,
+        Resampled,
         SampledPosterior,
         Wiener,
     )
@@ -46,6 +47,7 @@ _HOME = {
     "PLANCK18": "matter_power",
     "PowerSpectrum": "spectra",
     "RedshiftDistribution": "redshifts",
+    "Resampled": "estimators",
     "SampledPosterior": "estimators",
     "ShearCatalog": "catalog",
     "ShearLikelihood": "likelihood",

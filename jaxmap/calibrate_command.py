@@ -7,26 +7,31 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxmap.benchmark import read_case
-from jaxmap.calibrate_flags import SKIES
+from jaxmap.calibrate_flags import SAMPLING, SKIES
 from jaxmap.calibration.checkpoint import FIELDS
 from jaxmap.calibration.figure import draw_report
+from jaxmap.calibration.intervals import score_fields
 from jaxmap.calibration.mocks import MockFields, middle_of_survey, shrunk_to
 from jaxmap.calibration.report import lines_of
 from jaxmap.calibration.run import calibrate
 from jaxmap.catalog import ShearMap
 from jaxmap.commands import cosmology_of
+from jaxmap.conformal import Conformal, Scored, conformal_of, held_out_coverage, write_conformal
+from jaxmap.conformal.calibrate import coverage
+from jaxmap.conformal.thresholds import fewest_fields
 from jaxmap.estimators import Estimator
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_shear_map
-from jaxmap.methods import build_estimator
+from jaxmap.methods import build_estimator, method_identity, network_digest
 from jaxmap.outputs import origin
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.simulation.baryons import BARYONS
@@ -43,7 +48,14 @@ REPORT, FIGURE = "report.json", "calibration.png"
 
 
 def run_calibrate(options: argparse.Namespace) -> int:
-    """``jaxmap calibrate``: posterior samples judged on simulated surveys."""
+    """``jaxmap calibrate``: posterior samples judged on simulated surveys, or intervals made."""
+    if options.conformal:
+        return _run_intervals(options)
+    if options.method not in SAMPLING or options.sampler == "map":
+        raise ValueError(
+            f"method {options.method} ({options.sampler}) draws no posterior samples to judge; "
+            "expected dlposterior or wiener, or intervals for any method (--conformal FILE.npz)"
+        )
     out = Path(options.out)
     if options.mask_from:
         options.mask_from = str(Path(options.mask_from).expanduser())
@@ -83,6 +95,94 @@ def run_calibrate(options: argparse.Namespace) -> int:
         print(describe(report))
         print(f"Wrote {out}/{REPORT} and {FIGURE}.")
     return 0
+
+
+def _run_intervals(options: argparse.Namespace) -> int:
+    """``jaxmap calibrate --conformal``: widths that cover the truth of simulated surveys."""
+    out, target = Path(options.out), Path(options.conformal).expanduser()
+    _check_intervals(options, target)
+    if options.mask_from:
+        options.mask_from = str(Path(options.mask_from).expanduser())
+    options.cut = True  # a field whose outside acts, as in the maps to come
+    recipe, survey = _survey(options)
+    spectrum = light_cone_power(
+        recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
+    )
+    estimator = _estimator(options, spectrum, None)
+    record = origin(options, Path(options.mask_from) if options.mask_from else None)
+    scored = score_fields(
+        estimator,
+        MockFields(build_simulator(recipe), survey, ShearResponse(reduced=options.reduced)),
+        options.num,
+        seed=options.seed,
+        out=out,
+        identity=_identity(options, record, estimator),
+        progress=_progress(options),
+    )
+    method = method_identity(
+        options.method,
+        estimator,
+        smoothing_arcmin=options.smoothing_arcmin,
+        num_samples=options.num_samples,
+        sampler=options.sampler,
+        weights=options.weights,
+    )
+    bounds = conformal_of(scored, options.level, per_pixel=options.per_pixel, method=method)
+    write_conformal(target, bounds)
+    if not options.quiet:
+        print(describe_intervals(bounds, scored))
+        print(f"Wrote {target}. Use it: jaxmap map CATALOG --method {options.method} --conformal")
+    return 0
+
+
+def _check_intervals(options: argparse.Namespace, target: Path) -> None:
+    """Refuse, before the work, what would be refused after it."""
+    if not 0 < options.level < 1:
+        raise ValueError(
+            f"the level is {options.level}; expected a number between 0 and 1, as in --level 0.68"
+        )
+    least = fewest_fields(options.level)
+    if options.num < least:
+        raise ValueError(
+            f"the number of fields is {options.num}; expected at least {least}, since no fewer can "
+            f"promise {options.level:.0%} (--num, --level)"
+        )
+    if options.per_pixel and not options.mask_from:
+        raise ValueError(
+            "--per-pixel needs fields of one mask, and those of a preset have random holes; "
+            "expected a survey's own mask (--mask-from)"
+        )
+    if target.is_dir() or target.suffix != ".npz":
+        raise ValueError(f"cannot write intervals to {target}; expected a file ending in .npz")
+
+
+def describe_intervals(bounds: Conformal, scored: list[Scored]) -> str:
+    """What the intervals are, and how fields that were left out agree."""
+    on = {"interval": "its limits", "std": "its std", "plain": "nothing but its map"}[bounds.kind]
+    lines = [
+        f"Intervals of {bounds.level:.0%} for {bounds.method['method']}, built on {on}, from "
+        f"{bounds.num_fields} fields."
+    ]
+    if not bounds.per_pixel:
+        widths = {"interval": "limits moved by", "std": "half width in std", "plain": "half width"}
+        lines.append(
+            f"{widths[bounds.kind].capitalize()}: {float(bounds.observed):.4g} where observed, "
+            f"{float(bounds.masked):.4g} where masked."
+        )
+    nominal = {"interval": 0.0, "std": NormalDist().inv_cdf((1 + bounds.level) / 2)}
+    if bounds.kind == "std" or (bounds.kind == "interval" and bounds.level == 0.68):
+        before = coverage(scored, replace(bounds, observed=np.asarray(nominal[bounds.kind])))
+        lines.append(f"Coverage of observed pixels as it was: {_with_error(before)}.")
+    after = held_out_coverage(scored, bounds.level, per_pixel=bounds.per_pixel)
+    if after is not None:
+        lines.append(f"Coverage of fields left out of the calibration: {_with_error(after)}.")
+    return "\n".join(lines)
+
+
+def _with_error(values: np.ndarray) -> str:
+    if len(values) < 2:
+        return f"{values.mean():.3f}"
+    return f"{values.mean():.3f} +- {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -158,7 +258,7 @@ def _estimator(
     options: argparse.Namespace, spectrum: PowerSpectrum, margin: int | None
 ) -> Estimator:
     chosen: dict[str, Any] = {}
-    if options.method == "dlposterior":
+    if options.method in ("dlposterior", "deepmass"):
         chosen = {"sampler": options.sampler, "weights": options.weights}
     return build_estimator(
         options.method,
@@ -176,17 +276,14 @@ def _identity(
 ) -> dict[str, Any]:
     """All settings but the number of fields, to which more can be added; contents of files, and of
     the network, which another version may ship trained anew."""
-    settings = {name: value for name, value in record["settings"].items() if name != "num"}
+    aside = ("num", "conformal", "level", "per_pixel")
+    settings = {name: value for name, value in record["settings"].items() if name not in aside}
     files = {
         name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
         for name in ("weights", "mask_from", "nz")
         if (path := getattr(options, name))
     }
-    network = hashlib.sha256()
-    for leaf in jax.tree.leaves(getattr(estimator, "prior", None)):
-        if isinstance(leaf, jax.Array | np.ndarray):
-            network.update(np.asarray(leaf).tobytes())
-    return {"settings": settings, "files": files, "network": network.hexdigest()}
+    return {"settings": settings, "files": files, "network": network_digest(estimator)}
 
 
 def _draw(path: Path, report: dict[str, Any], options: argparse.Namespace) -> None:

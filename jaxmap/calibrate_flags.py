@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxmap.flags import add_common, add_cosmology, size, whole
+from jaxmap.flags import SAMPLERS, add_common, add_cosmology, size, whole
 from jaxmap.simulate_flags import BARYONS, PRESETS
 
-METHODS = ("dlposterior", "wiener")
-SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast")
+SAMPLING = ("dlposterior", "wiener")
+METHODS = (*SAMPLING, "ks", "deepmass")
 SKIES = {"halo": "light-cone", "lognormal": "lognormal", "gaussian": "gaussian"}
 
 
@@ -20,13 +20,21 @@ def add_calibrate(subparsers: Any) -> None:
         "truth looks like one more sample: coverage of pixels and Fourier bands, TARP, SBC ranks "
         "of band powers, peaks and skewness, chi-squared, spread against error. Writes report.json "
         "and calibration.png. A run that was stopped goes on with the same command; more fields "
-        "can be added with a larger --num.",
+        "can be added with a larger --num. With --conformal, for any method: learn from the "
+        "simulated surveys how wide intervals must be to cover the truth, for `jaxmap map "
+        "--conformal`.",
     )
     parser.add_argument(
-        "--method", choices=METHODS, default="dlposterior", help="estimator (default dlposterior)"
+        "--method",
+        choices=METHODS,
+        default="dlposterior",
+        help="estimator (default dlposterior); ks and deepmass, without samples, need --conformal",
     )
     parser.add_argument(
-        "--sampler", choices=SAMPLERS, default="eps", help="dlposterior: sampler (default eps)"
+        "--sampler",
+        choices=SAMPLERS,
+        default="eps",
+        help="dlposterior: sampler (default eps); map needs --conformal",
     )
     parser.add_argument(
         "--weights", metavar="FILE", help="dlposterior: trained network (default: the shipped one)"
@@ -44,6 +52,23 @@ def add_calibrate(subparsers: Any) -> None:
         metavar="DIR",
         default="jaxmap-calibration",
         help="output folder (default jaxmap-calibration)",
+    )
+    intervals = parser.add_argument_group("intervals instead of a report")
+    intervals.add_argument(
+        "--conformal",
+        metavar="FILE.npz",
+        help="write here how wide intervals must be; fields are then cut from a larger sky, as "
+        "with --cut. The promise holds for surveys like the simulated ones: give your own mask and "
+        "noise (--mask-from), pixels and sources",
+    )
+    intervals.add_argument(
+        "--level", type=float, default=0.68, help="share of pixels to cover (default 0.68)"
+    )
+    intervals.add_argument(
+        "--per-pixel",
+        action="store_true",
+        help="a width for every position, for maps of exactly this mask (default: one for all "
+        "observed pixels, one for all masked ones)",
     )
     field = parser.add_argument_group("simulated fields")
     field.add_argument(
@@ -78,7 +103,7 @@ def add_calibrate(subparsers: Any) -> None:
         "--smoothing-arcmin",
         type=float,
         default=1.0,
-        help="Gaussian sigma before peaks and skewness (default 1)",
+        help="Gaussian sigma of ks, and before peaks and skewness (default 1)",
     )
     matter = parser.add_argument_group("matter and sources")
     matter.add_argument(

@@ -23,6 +23,7 @@ from jaxmap.calibrate_flags import add_calibrate
 from jaxmap.config import with_config
 from jaxmap.flags import (
     METHODS,
+    NOISES,
     add_common,
     add_cosmology,
     add_estimator,
@@ -35,7 +36,9 @@ from jaxmap.flags import (
 from jaxmap.simulate_flags import add_simulate
 from jaxmap.train_flags import add_train
 
-PATHS = ("catalog", "case", "config", "settings", "weights", "nz", "spectrum", "out", "json")
+PATHS = (
+    "catalog", "case", "config", "settings", "weights", "nz", "spectrum", "out", "json", "conformal"
+)  # fmt: skip
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
 
@@ -212,7 +215,39 @@ def _add_map(subparsers: Any) -> None:
         "--margin", type=whole, help="masked pixels around the field (default: a quarter of it)"
     )
     _add_prior(parser)
+    _add_checks(parser)
     add_common(parser, "commands.run_map")
+
+
+def _add_checks(parser: argparse.ArgumentParser) -> None:
+    checks = parser.add_argument_group("errors and checks")
+    checks.add_argument(
+        "--noise-samples",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="methods without samples: take as std the spread of maps of N noise realisations "
+        "(default: the method's own std; 100 is a good number)",
+    )
+    checks.add_argument(
+        "--noise",
+        choices=NOISES,
+        default="weights",
+        help="their noise: Gaussian as the weights say (default), or the residuals with random "
+        "signs",
+    )
+    checks.add_argument(
+        "--conformal",
+        metavar="FILE.npz",
+        help="add intervals calibrated by `jaxmap calibrate --conformal` with the same method",
+    )
+    checks.add_argument(
+        "--null-tests",
+        type=whole,
+        default=50,
+        metavar="N",
+        help="simulated skies that B modes are compared with (default 50; 0: no null tests)",
+    )
 
 
 def _add_prior(parser: argparse.ArgumentParser) -> None:

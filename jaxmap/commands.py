@@ -19,15 +19,18 @@ import numpy as np
 import jaxmap
 from jaxmap.benchmark import read_case, score, table
 from jaxmap.binning import bin_shear, measured_shape_noise
-from jaxmap.catalog import ShearCatalog
+from jaxmap.catalog import ShearCatalog, ShearMap
+from jaxmap.conformal import Conformal, read_conformal
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
-from jaxmap.estimators import DeepMass, Estimator, MaximumPosterior, SampledPosterior
+from jaxmap.estimators import DeepMass, Estimator, MaximumPosterior, Resampled, SampledPosterior
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
+from jaxmap.massmap import MassMap
 from jaxmap.matter_power import PLANCK18, Cosmology
-from jaxmap.methods import build_estimator
+from jaxmap.methods import build_estimator, method_identity
+from jaxmap.null_tests import check_realisations, random_sign_map, run_null_tests
 from jaxmap.operators import two_map_phase
 from jaxmap.outputs import (
     MAP_FILES,
@@ -43,7 +46,10 @@ from jaxmap.reading.readers import read_shear
 from jaxmap.reading.surveys import SURVEYS
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.spectra import PowerSpectrum, read_power_spectrum
-from jaxmap.summary import describe_input, describe_map, describe_signs
+from jaxmap.summary import describe_input, describe_map, describe_null_tests, describe_signs
+
+NULL_KEY = 0x4E554C4C
+"""Folded into the seed's key: null tests share no random number with the map."""
 
 
 def run_map(options: argparse.Namespace) -> int:
@@ -53,7 +59,11 @@ def run_map(options: argparse.Namespace) -> int:
             "no catalogue given; expected `jaxmap map CATALOG` (or catalog in --config)"
         )
     out = Path(options.out or default_out(options.catalog))
-    inputs = (options.catalog, options.nz, options.spectrum, options.weights, options.config)
+    given = ("catalog", "nz", "spectrum", "weights", "config", "conformal")
+    inputs = [getattr(options, name) for name in given]
+    if options.null_tests:
+        check_realisations(options.null_tests)
+    bounds = read_conformal(options.conformal) if options.conformal else None
     with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
         spectrum = _spectrum(options)
         catalog = _read_catalog(options)
@@ -72,8 +82,12 @@ def run_map(options: argparse.Namespace) -> int:
         )
         shear = bin_shear(catalog, grid, options.shape_noise)
         signs = check_e2_sign(shear)
+        if bounds is not None:
+            bounds.check(shear, _method_identity(options, estimator))
+        key = jax.random.key(options.seed)
         with kept_if_interrupted(drawn):
-            result = estimator(jax.random.key(options.seed), shear)
+            result = _with_errors(estimator, bounds, options)(key, shear)
+            result = _null_tested(key, result, shear, catalog, spectrum, options)
         title = f"{Path(options.catalog).name}, {options.method}"
         write_map_files(folder, result, record, title)
         write_config(folder / "config.toml", record["settings"])
@@ -84,6 +98,8 @@ def run_map(options: argparse.Namespace) -> int:
         print(describe_input(catalog, shear, noise, options.catalog))
         print(describe_signs(signs))
         print(describe_map(result, options.method))
+        if options.null_tests:
+            print(describe_null_tests(result.diagnostics["null_tests"]))
         print(f"Wrote {', '.join(str(out / name) for name in written)}.")
     if signs.looks_flipped:
         flag = "--no-flip-e2" if options.flip_e2 else "--flip-e2"
@@ -93,6 +109,57 @@ def run_map(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _with_errors(
+    estimator: Estimator, bounds: Conformal | None, options: argparse.Namespace
+) -> Estimator:
+    """The estimator with the errors that `jaxmap.cli` is asked for."""
+    if options.noise_samples:
+        estimator = Resampled(
+            estimator,
+            options.noise_samples,
+            options.noise,
+            options.margin,
+            _progress(options, "noise realisations", "map"),
+        )
+    if bounds is None:
+        return estimator
+    return lambda key, shear: bounds(estimator(key, shear))
+
+
+def _method_identity(options: argparse.Namespace, estimator: Estimator) -> dict[str, Any]:
+    chosen = ("smoothing_arcmin", "num_samples", "sampler", "num_steps", "weights")
+    identity = method_identity(
+        options.method, estimator, **{name: getattr(options, name) for name in chosen}
+    )
+    if options.noise_samples:
+        identity |= {"noise_samples": options.noise_samples}
+    return identity
+
+
+def _null_tested(
+    key: jax.Array,
+    result: MassMap,
+    shear: ShearMap,
+    catalog: ShearCatalog,
+    spectrum: PowerSpectrum,
+    options: argparse.Namespace,
+) -> MassMap:
+    """The map with null tests in its diagnostics, unless they are not wanted."""
+    if not options.null_tests:
+        return result
+    key_signs, key_skies = jax.random.split(jax.random.fold_in(key, NULL_KEY))
+    null = random_sign_map(key_signs, catalog, shear.grid, options.shape_noise)
+    return run_null_tests(
+        key_skies,
+        shear,
+        result,
+        spectrum,
+        num=options.null_tests,
+        margin=options.margin,
+        null=null,
+    )
 
 
 def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
@@ -254,14 +321,16 @@ def _spectrum(options: argparse.Namespace) -> PowerSpectrum:
     return convergence_power(redshifts, cosmology)
 
 
-def _progress(options: argparse.Namespace) -> Any:
+def _progress(
+    options: argparse.Namespace, what: str = "posterior samples", unit: str = "chunk"
+) -> Any:
     from tqdm import tqdm
 
     def with_bar(chunks: Iterable[int]) -> Iterable[int]:
         return tqdm(
             chunks,
-            desc="posterior samples",
-            unit="chunk",
+            desc=what,
+            unit=unit,
             disable=options.quiet,
             mininterval=0.1 if sys.stderr and sys.stderr.isatty() else 10,
         )

@@ -10,6 +10,7 @@ import re
 
 METHODS = ("ks", "wiener", "deepmass", "dlposterior")
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
+NOISES = ("weights", "residuals")
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
 
 

@@ -35,6 +35,9 @@ _PLANES = {
 }
 """FITS extension of each field of a `MassMap`."""
 
+_CALIBRATED = {"Q16": "LOWER", "Q84": "UPPER"}
+"""Names of the limits where they are calibrated, and of any level (`jaxmap.conformal`)."""
+
 
 def write_mass_map(
     path: str | Path, mass_map: MassMap, provenance: dict[str, Any] | None = None
@@ -42,7 +45,8 @@ def write_mass_map(
     """Write a mass map as multi-extension FITS.
 
     Extensions: ``KAPPA_E`` and, where known, ``KAPPA_B``, ``SIGMA``, ``SNR``, ``MASK`` (1 =
-    observed), ``NGAL``, the quantiles ``Q16`` and ``Q84`` of the samples and the cube ``SAMPLES``
+    observed), ``NGAL``, the quantiles ``Q16`` and ``Q84`` of the samples (``LOWER`` and ``UPPER``
+    if they are conformal limits, whose level is in the diagnostics) and the cube ``SAMPLES``
     (draw, y, x), each with a TAN world coordinate system when the grid is on the sky; last the
     table ``PROVENANCE`` with three JSON strings: the grid, what the caller knows of the map's
     origin, and the map's diagnostics.
@@ -53,6 +57,8 @@ def write_mass_map(
         provenance: anything JSON can hold.
     """
     planes = {name: getattr(mass_map, field) for name, field in _PLANES.items()}
+    if "conformal" in mass_map.diagnostics:
+        planes = {_CALIBRATED.get(name, name): values for name, values in planes.items()}
     _write_planes(path, planes, mass_map.grid, provenance, mass_map.diagnostics)
 
 
@@ -62,9 +68,10 @@ def read_mass_map(path: str | Path) -> MassMap:
     Raises:
         ValueError: if the file is not whole or not a jaxmap mass map.
     """
-    optional = _PLANES.keys() - {"KAPPA_E", "MASK", "SNR"}
+    names = _PLANES | {ours: _PLANES[name] for name, ours in _CALIBRATED.items()}
+    optional = names.keys() - {"KAPPA_E", "MASK", "SNR"}
     planes, grid, diagnostics = _read_planes(path, ("KAPPA_E", "MASK"), optional)
-    fields: dict[str, Any] = {_PLANES[name]: values for name, values in planes.items()}
+    fields: dict[str, Any] = {names[name]: values for name, values in planes.items()}
     fields |= {"mask": fields["mask"].astype(bool), "diagnostics": diagnostics}
     return MassMap(grid=grid, **fields)
 

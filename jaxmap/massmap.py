@@ -22,12 +22,13 @@ class MassMap:
         convergence: E-mode convergence, real, shape ``(ny, nx)``; its mean is not measured.
         grid: pixel grid.
         mask: True where the shear was observed.
-        std: standard deviation of the error per pixel, or None.
+        std: standard deviation of the error per pixel (of `Resampled`, of the noise), or None.
         b_mode: B-mode map of the data, noise and leakage at masks, or None.
         samples: posterior samples, shape ``(n, ny, nx)``, or None; may stay on the host.
         counts: galaxies per pixel, or None.
-        lower: 16 % quantile of the samples per pixel, or None.
-        upper: 84 % quantile, or None.
+        lower: 16 % quantile of the samples per pixel, or the lower end of a calibrated interval
+            (`jaxmap.conformal`; ``diagnostics["conformal"]`` tells its level), or None.
+        upper: 84 % quantile, or the upper end, or None.
         diagnostics: figures by name, as JSON can hold them; what an estimator has to say of how
             well its map and samples fit the data.
     """

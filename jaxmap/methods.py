@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from jaxmap.denoiser_files import read_denoiser, warn_of_spectrum
 from jaxmap.estimators import (
@@ -117,6 +121,47 @@ def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampl
     if name == "hmc":
         return Annealed(PAPER, progress=progress)
     return Annealed(PRECONDITIONED_LEARNED, precondition=True, progress=progress)
+
+
+def method_identity(
+    method: str,
+    estimator: Estimator,
+    *,
+    smoothing_arcmin: float = 1.0,
+    num_samples: int | None = None,
+    sampler: str = "eps",
+    num_steps: int | None = None,
+    weights: str | Path | None = None,
+) -> dict[str, Any]:
+    """What decides how a method errs, as JSON can hold it; arguments as of `build_estimator`.
+
+    The spectrum of the prior and the margin are left out.
+    """
+    count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
+    if method == "ks":
+        return {"method": method, "smoothing_arcmin": float(smoothing_arcmin)}
+    if method == "wiener":
+        return {"method": method, "num_samples": count}
+    network = network_digest(estimator)
+    if not network and weights is not None:  # a prior that is built on every grid anew
+        network = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    identity: dict[str, Any] = {"method": method, "network": network[:12]}
+    if method == "dlposterior":
+        identity["sampler"] = sampler
+        if sampler != "map":
+            identity |= {"num_samples": count, "num_steps": num_steps}
+    return identity
+
+
+def network_digest(estimator: Estimator) -> str:
+    """Hash of the arrays of an estimator's network in single precision; empty without any."""
+    network, found = hashlib.sha256(), False
+    for name in ("prior", "denoiser"):
+        for leaf in jax.tree.leaves(getattr(estimator, name, None)):
+            if isinstance(leaf, jax.Array | np.ndarray):
+                network.update(np.asarray(leaf, np.float32).tobytes())
+                found = True
+    return network.hexdigest() if found else ""
 
 
 def _is_hybrid(weights: str | Path) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from jaxmap.catalog import ShearCatalog, ShearMap
@@ -44,7 +47,11 @@ def describe_map(result: MassMap, method: str) -> str:
         if result.grid.centre_deg is not None:
             ra, dec = result.grid.wcs().all_pix2world(column, row, 0)
             place = f" at RA {float(ra):.4f}, Dec {float(dec):+.4f}"
-        lines[0] += f", error {np.sqrt(np.mean(std[mask] ** 2)):.4f} per pixel"
+        resampled = "noise_realisations" in result.diagnostics
+        name = "noise" if resampled else "error"
+        lines[0] += f", {name} {np.sqrt(np.mean(std[mask] ** 2)):.4f} per pixel"
+        if resampled:
+            lines[0] += f" (of {result.diagnostics['noise_realisations']} realisations; no bias)"
         # From a few samples the error is so uncertain that the highest ratio is an accident.
         if result.samples is None or len(result.samples) >= 10:
             lines.append(
@@ -54,7 +61,54 @@ def describe_map(result: MassMap, method: str) -> str:
     lines[0] += "."
     if result.samples is not None:
         lines.append(_describe_samples(result))
+    if "conformal" in result.diagnostics:
+        lines.append(_describe_intervals(result))
     return "\n".join(lines)
+
+
+def describe_null_tests(figures: Mapping[str, Any]) -> str:
+    """Figures of `jaxmap.null_tests.run_null_tests`."""
+    b_modes, found = figures["b_modes"], figures["jackknife"]
+    p_value, num = b_modes["p_value"], b_modes["num"]
+    verdict = "none seen"
+    if p_value <= 0.05:
+        verdict = "perhaps some; repeat with another --seed and a larger --null-tests"
+        if b_modes["excess"] > 5:
+            verdict = "SEEN: systematics, a wrong sign, or more noise than the weights tell"
+    lines = [
+        f"Null tests: B modes have {b_modes['ratio']:.2f} of the power that noise and leakage "
+        f"make, p = {p_value:.2g} among {num} simulated skies without any: {verdict}."
+    ]
+    shares = found["without"]
+    lines.append(
+        f"E exceeds B power by {found['total']:.1f} sigma of the field's own scatter (jackknife of "
+        f"{len(shares)} blocks)."
+    )
+    if found["total"] > 3 and min(shares) < 0.5:
+        lines[-1] = lines[-1][:-1] + f"; without one of them {min(shares):.0%} of it is left."
+    if "noise_chi2" in figures:
+        noise = figures["noise_chi2"]
+        lines.append(
+            f"Noise, from random signs of the shapes: {noise['value']:.3f} +- {noise['error']:.3f} "
+            "of what the weights tell."
+        )
+    lines.append(
+        f"Residuals of the map: chi2 {figures['residual_chi2']:.3f} per observed component (1: "
+        "noise alone)."
+    )
+    return "\n".join(lines)
+
+
+def _describe_intervals(result: MassMap) -> str:
+    told = result.diagnostics["conformal"]
+    lower, upper = np.asarray(result.lower), np.asarray(result.upper)
+    widths = (upper - lower)[np.asarray(result.mask)]
+    promise = "at every position" if told["per_pixel"] else "of the observed pixels on average"
+    return (
+        f"Intervals, {np.mean(widths) / 2:.4f} to either side on average, hold the truth in "
+        f"{told['level']:.0%} {promise}, if the survey is like the {told['calibration_fields']} "
+        "simulated ones they were calibrated on (LOWER, UPPER)."
+    )
 
 
 def _describe_samples(result: MassMap) -> str:

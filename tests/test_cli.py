@@ -37,7 +37,7 @@ def catalog(tmp_path):
     return path
 
 
-QUICK = ["--num-samples", "3", "--pixel-arcmin", "1.5"]
+QUICK = ["--num-samples", "3", "--pixel-arcmin", "1.5", "--null-tests", "0"]
 SURE = ["--num-samples", "10", "--pixel-arcmin", "1.5"]
 
 
@@ -56,6 +56,8 @@ def test_map_writes_everything(catalog, tmp_path, capsys):
     assert origin["num_galaxies"] == 3000 and len(origin["input"]["sha256"]) == 64
     said = capsys.readouterr().out
     assert "3,000 galaxies" in said and "Highest S/N" in said and "mass_map.fits" in said
+    assert "among 50 simulated skies without any: " in said
+    assert result.diagnostics["null_tests"]["b_modes"]["num"] == 50
 
 
 def test_the_written_configuration_repeats_the_run(catalog, tmp_path):
@@ -293,7 +295,7 @@ def weights(tmp_path, spectrum):
 def test_learned_posterior_from_the_command_line(catalog, weights, tmp_path, capsys):
     """In the network's pixels; stopped in the middle, the same command goes on to the same map."""
     flags = ["--method", "dlposterior", "--weights", str(weights), "--num-samples", "6"]
-    command = ["map", str(catalog), *flags, "--num-steps", "3"]
+    command = ["map", str(catalog), *flags, "--num-steps", "3", "--null-tests", "0"]
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     said = capsys.readouterr().out
     assert "6 posterior samples drawn, 3 evaluations of the prior each" in said
@@ -403,6 +405,7 @@ e2 = "e1"
 def test_flipped_signs_are_noticed(shared, tmp_path, capsys):
     source = str(shared / "cosmos" / "s10_shear_catalog.fits")
     flags = ["--method", "ks", "--pixel-arcmin", "0.6", "--out", str(tmp_path / "out")]
+    flags += ["--null-tests", "0"]
     assert main(["map", source, *flags]) == 0
     assert "probably flipped" not in capsys.readouterr().err
     assert main(["map", source, *flags, "--flip-e2"]) == 0

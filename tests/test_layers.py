@@ -22,6 +22,7 @@ LAYERS = [
     ["hybrid_prior", "hybrid_prior_files"],
     ["sample_store", "sampler_prior", "samplers"],
     ["estimators", "footprint"],
+    ["conformal", "null_tests"],
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
     ["training", "calibration"],
     ["summary", "outputs", "production"],

@@ -22,7 +22,7 @@ from jaxmap.diagnostics import chi2_per_pixel
 from jaxmap.estimators import Estimator, Wiener
 from jaxmap.spectra import PowerSpectrum
 
-_APART = 0xCA11B8A7
+APART = 0xCA11B8A7
 """Folded into the seed's key: fields for calibration are those of no training or simulation."""
 
 _chi2 = jax.jit(chi2_per_pixel)
@@ -85,7 +85,7 @@ def calibrate(
         **(identity or {}),
     }
     records = {} if out is None else open_records(Path(out), decided)
-    root = jax.random.fold_in(jax.random.key(seed), _APART)
+    root = jax.random.fold_in(jax.random.key(seed), APART)
     judge = partial(
         _judge,
         estimator=estimator,

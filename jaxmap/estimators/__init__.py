@@ -4,6 +4,7 @@ from jaxmap.estimators.deepmass import DeepMass
 from jaxmap.estimators.finite_field import Estimator, default_margin, pad_shear
 from jaxmap.estimators.kaiser_squires import KaiserSquires
 from jaxmap.estimators.maximum import MaximumPosterior
+from jaxmap.estimators.resampled import Resampled
 from jaxmap.estimators.sampled import SampledPosterior
 from jaxmap.estimators.wiener import Wiener
 
@@ -12,6 +13,7 @@ __all__ = [
     "Estimator",
     "KaiserSquires",
     "MaximumPosterior",
+    "Resampled",
     "SampledPosterior",
     "Wiener",
     "default_margin",

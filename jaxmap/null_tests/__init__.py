@@ -1,0 +1,24 @@
+"""Null tests: what should vanish in shear that holds lensing and noise alone, for every method.
+
+Pure functions of the data; `run_null_tests` calls them all. They look for B modes (systematics, a
+wrong sign of one component), for noise that the weights do not tell, and for a signal that comes
+from one place.
+"""
+
+from jaxmap.null_tests.b_modes import BModes, b_mode_test, check_realisations
+from jaxmap.null_tests.blocks import Jackknife, jackknife
+from jaxmap.null_tests.noise import Estimated, noise_test, random_sign_map, residual_chi2
+from jaxmap.null_tests.run import run_null_tests
+
+__all__ = [
+    "BModes",
+    "Estimated",
+    "Jackknife",
+    "b_mode_test",
+    "check_realisations",
+    "jackknife",
+    "noise_test",
+    "random_sign_map",
+    "residual_chi2",
+    "run_null_tests",
+]

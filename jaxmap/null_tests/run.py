@@ -1,0 +1,51 @@
+"""All null tests of one map, for its diagnostics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmap.catalog import ShearMap
+from jaxmap.massmap import MassMap
+from jaxmap.null_tests.b_modes import b_mode_test
+from jaxmap.null_tests.blocks import jackknife
+from jaxmap.null_tests.noise import noise_test, residual_chi2
+from jaxmap.spectra import PowerSpectrum
+
+
+def run_null_tests(
+    key: jax.Array,
+    shear: ShearMap,
+    result: MassMap,
+    spectrum: PowerSpectrum,
+    *,
+    num: int = 50,
+    margin: int | None = None,
+    null: ShearMap | None = None,
+) -> MassMap:
+    """The map with all null tests in its diagnostics, under ``null_tests``.
+
+    Args:
+        key: PRNG key.
+        shear: the observed shear.
+        result: its map, by any method.
+        spectrum: prior power spectrum of the convergence.
+        num: skies that B modes are compared with.
+        margin: masked pixels around the field; None for the default, 0 for a periodic field.
+        null: a map of the same survey without signal (`random_sign_map`), where there is one.
+    """
+    found = jackknife(shear)
+    figures: dict[str, Any] = {
+        "b_modes": b_mode_test(key, shear, spectrum, num, margin)._asdict(),
+        "jackknife": {
+            name: values.tolist() if isinstance(values, np.ndarray) else values
+            for name, values in found._asdict().items()
+        },
+        "residual_chi2": residual_chi2(result, shear, margin),
+    }
+    if null is not None:
+        figures["noise_chi2"] = noise_test(null)._asdict()
+    return replace(result, diagnostics={**result.diagnostics, "null_tests": figures})
