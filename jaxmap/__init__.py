@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from jaxmap.cosmology import convergence_power
     from jaxmap.denoiser_files import read_denoiser
     from jaxmap.estimators import (
+        ConditionalGAN,
         DeepMass,
         Estimator,
         KaiserSquires,
         MaximumPosterior,
         SampledPosterior,
+        SurveyDeepMass,
         Wiener,
     )
     from jaxmap.footprint import grid_of_catalog
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 
 # Resolved on first use, so that `import jaxmap` and `jaxmap --help` do not wait for jax.
 _HOME = {
+    "ConditionalGAN": "estimators",
     "Cosmology": "matter_power",
     "DeepMass": "estimators",
     "Estimator": "estimators",
@@ -50,6 +53,7 @@ _HOME = {
     "ShearCatalog": "catalog",
     "ShearLikelihood": "likelihood",
     "ShearMap": "catalog",
+    "SurveyDeepMass": "estimators",
     "Wiener": "estimators",
     "bin_shear": "binning",
     "convergence_power": "cosmology",

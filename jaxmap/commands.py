@@ -22,7 +22,14 @@ from jaxmap.binning import bin_shear, measured_shape_noise
 from jaxmap.catalog import ShearCatalog
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
-from jaxmap.estimators import DeepMass, Estimator, MaximumPosterior, SampledPosterior
+from jaxmap.estimators import (
+    ConditionalGAN,
+    DeepMass,
+    Estimator,
+    MaximumPosterior,
+    SampledPosterior,
+    SurveyDeepMass,
+)
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
@@ -97,11 +104,13 @@ def run_map(options: argparse.Namespace) -> int:
 
 def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
     """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
-    if options.pixel_arcmin is None and isinstance(
-        estimator, DeepMass | MaximumPosterior | SampledPosterior
-    ):
+    if options.pixel_arcmin is not None:
+        return options.pixel_arcmin
+    if isinstance(estimator, DeepMass | MaximumPosterior | SampledPosterior):
         return estimator.domain.pixel_arcmin if estimator.domain else None
-    return options.pixel_arcmin
+    if isinstance(estimator, ConditionalGAN | SurveyDeepMass):
+        return estimator.survey.pixel_arcmin if estimator.survey else None
+    return None
 
 
 def _estimator_settings(options: argparse.Namespace) -> dict[str, Any]:

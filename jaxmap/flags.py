@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 
-METHODS = ("ks", "wiener", "deepmass", "dlposterior")
+SHIPPED = ("ks", "wiener", "deepmass", "dlposterior")
+METHODS = (*SHIPPED, "gan")  # which needs weights of the user's own
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
 
@@ -33,7 +34,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num-samples",
         type=whole,
-        help="posterior samples (default: 100 of wiener, 32 of dlposterior)",
+        help="posterior samples (default: 100 of wiener, 32 of dlposterior and gan)",
     )
     group.add_argument(
         "--smoothing-arcmin", type=float, default=1.0, help="ks: Gaussian sigma (default 1)"
@@ -41,7 +42,8 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="deepmass, dlposterior: trained network (default: the shipped one)",
+        help="trained network: of deepmass and dlposterior (default: the shipped one) or gan, "
+        "which needs one; deepmass takes one for a single survey too",
     )
     group.add_argument(
         "--sampler",

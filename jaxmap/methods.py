@@ -9,11 +9,13 @@ from typing import Any
 
 from jaxmap.denoiser_files import read_denoiser, warn_of_spectrum
 from jaxmap.estimators import (
+    ConditionalGAN,
     DeepMass,
     Estimator,
     KaiserSquires,
     MaximumPosterior,
     SampledPosterior,
+    SurveyDeepMass,
     Wiener,
 )
 from jaxmap.grid import Grid
@@ -25,10 +27,11 @@ from jaxmap.operators import Phase, spin2_phase
 from jaxmap.samplers import PRECONDITIONED_LEARNED, Annealed, Diffusion, Gibbs, Sampler
 from jaxmap.sampling.schedule import PAPER
 from jaxmap.spectra import PowerSpectrum
+from jaxmap.survey_network_files import DEEPMASS, read_generator, read_survey_denoiser
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
-NUM_SAMPLES = {"wiener": 100, "dlposterior": 32}
+NUM_SAMPLES = {"wiener": 100, "dlposterior": 32, "gan": 32}
 """Samples that a method draws unless told otherwise."""
 
 
@@ -47,10 +50,11 @@ def build_estimator(
     folder: Path | None = None,
     identity: Any = None,
 ) -> Estimator:
-    """The estimator called ``ks``, ``wiener``, ``deepmass`` or ``dlposterior``.
+    """The estimator called ``ks``, ``wiener``, ``deepmass``, ``dlposterior`` or ``gan``.
 
     Settings that it does not have are left aside; a network brings its own spectrum, and says when
-    the one given is far from it.
+    the one given is far from it. What ``deepmass`` is depends on the file: `DeepMass`, or with a
+    network trained for one survey `SurveyDeepMass`.
 
     Args:
         method: name of the estimator.
@@ -59,26 +63,46 @@ def build_estimator(
         num_samples: of the posterior; None for the method's own number.
         margin: masked pixels around the field; None for the default.
         progress: wraps loops over chunks of samples.
-        weights: file of a trained network; the shipped one if None.
+        weights: file of a trained network; the shipped one if None (there is none of ``gan``).
         phase: of the shear operator of the Wiener filter.
         sampler: of ``dlposterior``; see `build_sampler`; ``map`` for the most probable map.
         num_steps: of the sampler; None for its own number.
-        folder: where ``dlposterior`` keeps samples while it draws them.
+        folder: where ``dlposterior`` and ``gan`` keep samples while they draw them.
         identity: what these samples are of.
+
+    Raises:
+        ValueError: for an unknown name, ``gan`` without weights, or a file of another kind.
     """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
     if method == "ks":
         return KaiserSquires(smoothing_arcmin, margin)
     if method == "wiener":
         return Wiener(spectrum, num_samples=count, margin=margin, phase=phase, progress=progress)
+    if method == "gan":
+        generator, survey, _ = read_generator(_required(weights))
+        warn_of_spectrum(generator.spectrum, spectrum)
+        return ConditionalGAN(
+            generator,
+            survey,
+            count,
+            margin=margin,
+            folder=folder,
+            identity=identity,
+            progress=progress,
+        )
     if method not in ("deepmass", "dlposterior"):
-        raise ValueError(f"method is {method!r}; expected ks, wiener, deepmass or dlposterior")
-    if method == "dlposterior" and weights is not None and _is_hybrid(weights):
+        raise ValueError(f"method is {method!r}; expected ks, wiener, deepmass, dlposterior or gan")
+    kind = None if weights is None else read_weights(weights)[1].get("kind")
+    if method == "deepmass" and weights is not None and kind == DEEPMASS:
+        model, survey, _ = read_survey_denoiser(weights)
+        warn_of_spectrum(model.spectrum, spectrum)
+        return SurveyDeepMass(model, survey, margin)
+    if method == "dlposterior" and weights is not None and kind == HYBRID:
         prior: Any = partial(_hybrid_prior, weights)
         domain = None
     else:
         prior, domain, _ = read_denoiser(weights)
-        warn_of_spectrum(prior, spectrum)
+        warn_of_spectrum(prior.spectrum, spectrum)
     if method == "deepmass":
         return DeepMass(prior, domain, margin)
     if sampler == "map":
@@ -119,8 +143,13 @@ def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampl
     return Annealed(PRECONDITIONED_LEARNED, precondition=True, progress=progress)
 
 
-def _is_hybrid(weights: str | Path) -> bool:
-    return read_weights(weights)[1].get("kind") == HYBRID
+def _required(weights: str | Path | None) -> str | Path:
+    if weights is None:
+        raise ValueError(
+            "no GAN is shipped; train one for your survey by `jaxmap train "
+            "experiments/training/gan_cosmos.toml --out gan`, and give --weights gan/gan.npz"
+        )
+    return weights
 
 
 def _hybrid_prior(weights: str | Path, grid: Grid) -> HybridPrior:

@@ -17,6 +17,7 @@ LAYERS = [
     ["matter_power", "likelihood", "prior", "binning"],
     ["cosmology", "gaussian_posterior", "wiener_solvers", "diagnostics", "simulation"],
     ["annealed_posterior", "denoiser", "denoiser_files", "posterior"],
+    ["trained_survey", "generator", "survey_denoiser", "survey_network_files"],
     ["hybrid_prior", "hybrid_prior_files"],
     ["sample_store", "sampler_prior", "samplers"],
     ["estimators", "footprint"],
