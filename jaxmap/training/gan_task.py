@@ -133,6 +133,8 @@ def gan_task(
     unseen = replace(seen, fields=validation)
     seen, unseen = on_all_devices((seen, unseen))
     how, schedule, batch = settings.adversarial, settings.schedule, settings.layouts[0].batch
+    # The programs do not depend on how the reward is tuned: trainings of any reward share them.
+    fixed = replace(how, reward=1.0, tune_every=1, tune_rate=0.0, tune_samples=2)
     generator = fresh_generator(
         settings, spectrum, jnp.sqrt(pixel_variance(spectrum, seen.survey.grid))
     )
@@ -160,11 +162,11 @@ def gan_task(
     def advance(step: int, state: GanState) -> tuple[GanState, Summary]:
         for each in jax.random.split(jax.random.fold_in(train_key, step), how.critic_steps):
             state, judged = _critic_step(
-                each, examples(each, seen), state, generator, seen.margin, how, schedule
+                each, examples(each, seen), state, generator, seen.margin, fixed, schedule
             )
         drawn = jax.random.fold_in(train_key, step + 2**31)
         state, made = _generator_step(
-            drawn, examples(drawn, seen), state, generator, seen.margin, how, schedule
+            drawn, examples(drawn, seen), state, generator, seen.margin, fixed, schedule
         )
         summary = Summary(judged, made, state.reward)
         if (step + 1) % how.tune_every == 0 and how.tune_rate > 0 and how.reward > 0:
