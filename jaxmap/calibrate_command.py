@@ -160,6 +160,8 @@ def _estimator(
     chosen: dict[str, Any] = {}
     if options.method == "dlposterior":
         chosen = {"sampler": options.sampler, "weights": options.weights}
+    elif options.method == "gan":
+        chosen = {"weights": options.weights}
     return build_estimator(
         options.method,
         spectrum,

@@ -7,7 +7,7 @@ from typing import Any
 from jaxmap.flags import add_common, add_cosmology, size, whole
 from jaxmap.simulate_flags import BARYONS, PRESETS
 
-METHODS = ("dlposterior", "wiener")
+METHODS = ("dlposterior", "wiener", "gan")
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast")
 SKIES = {"halo": "light-cone", "lognormal": "lognormal", "gaussian": "gaussian"}
 
@@ -29,7 +29,9 @@ def add_calibrate(subparsers: Any) -> None:
         "--sampler", choices=SAMPLERS, default="eps", help="dlposterior: sampler (default eps)"
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="dlposterior: trained network (default: the shipped one)"
+        "--weights",
+        metavar="FILE",
+        help="trained network: of dlposterior (default: the shipped one), or gan, which needs one",
     )
     parser.add_argument(
         "--num-samples",

@@ -115,11 +115,11 @@ def stopping(task: Task, at: int) -> Task:
     return task._replace(advance=advance)
 
 
-@pytest.mark.parametrize(("kind", "task_of"), [("gan", gan_task)])
-def test_a_gan_goes_on_bit_for_bit(survey_file, tmp_path, kind, task_of):
+@pytest.mark.slow
+def test_a_gan_goes_on_bit_for_bit(survey_file, tmp_path):
     """Stopped after a checkpoint, behind and before a tuning of the reward: all is as without."""
-    settings = settings_of(kind, survey_file)
-    task = task_of(settings, *sources())
+    settings = settings_of("gan", survey_file)
+    task = gan_task(settings, *sources())
     finished(task, settings, tmp_path / "whole")
     for at in (3, 7):
         with pytest.raises(Stopped):
@@ -162,14 +162,14 @@ def test_the_reward_spreads_the_samples(survey_file, tmp_path):
 
 
 def test_deepmass_starts_at_the_wiener_filter_and_learns(survey_file, tmp_path):
-    schedule = {"num_steps": 40, "learning_rate": 1e-2, "warmup_steps": 5, "decay_steps": 10}
+    schedule = {"num_steps": 80, "learning_rate": 1e-2, "warmup_steps": 5, "decay_steps": 10}
     settings = settings_of("deepmass-survey", survey_file, schedule={**schedule, "averaging": 10})
     task = survey_denoiser_task(settings, *sources())
     before = task.validate(task.params)
     np.testing.assert_allclose(before["ratio"]["survey"], 1, rtol=1e-12)
     params = finished(task, settings, tmp_path)
     after = task.validate(params)
-    assert after["wiener"] == before["wiener"] and after["ratio"]["survey"] < 0.97
+    assert after["wiener"] == before["wiener"] and after["ratio"]["survey"] < 0.985
 
 
 def test_figures_of_exact_samples():
@@ -252,6 +252,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "method"), [("deepmass-survey", "deepmass"), ("gan", "gan")])
 def test_train_and_map(folder, kind, method, capsys, caplog):
     """From a catalogue to a network for it, and to its map, without a warning; with one for half
