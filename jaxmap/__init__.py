@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from jaxmap.cosmology import convergence_power
     from jaxmap.denoiser_files import read_denoiser
     from jaxmap.estimators import (
+        ConditionalGAN,
         DeepMass,
         Estimator,
         KaiserSquires,
         MaximumPosterior,
         Resampled,
         SampledPosterior,
+        SurveyDeepMass,
         Wiener,
     )
     from jaxmap.footprint import grid_of_catalog
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 
 # Resolved on first use, so that `import jaxmap` and `jaxmap --help` do not wait for jax.
 _HOME = {
+    "ConditionalGAN": "estimators",
     "Cosmology": "matter_power",
     "DeepMass": "estimators",
     "Estimator": "estimators",
@@ -52,6 +55,7 @@ _HOME = {
     "ShearCatalog": "catalog",
     "ShearLikelihood": "likelihood",
     "ShearMap": "catalog",
+    "SurveyDeepMass": "estimators",
     "Wiener": "estimators",
     "bin_shear": "binning",
     "convergence_power": "cosmology",

@@ -123,6 +123,7 @@ def _run_intervals(options: argparse.Namespace) -> int:
         options.method,
         estimator,
         smoothing_arcmin=options.smoothing_arcmin,
+        threshold=options.threshold,
         num_samples=options.num_samples,
         sampler=options.sampler,
         weights=options.weights,
@@ -260,10 +261,13 @@ def _estimator(
     chosen: dict[str, Any] = {}
     if options.method in ("dlposterior", "deepmass"):
         chosen = {"sampler": options.sampler, "weights": options.weights}
+    elif options.method == "gan":
+        chosen = {"weights": options.weights}
     return build_estimator(
         options.method,
         spectrum,
         smoothing_arcmin=options.smoothing_arcmin,
+        threshold=options.threshold,
         num_samples=options.num_samples,
         margin=margin,
         progress=lambda chunks: chunks,

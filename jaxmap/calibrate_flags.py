@@ -7,8 +7,8 @@ from typing import Any
 from jaxmap.flags import SAMPLERS, add_common, add_cosmology, size, whole
 from jaxmap.simulate_flags import BARYONS, PRESETS
 
-SAMPLING = ("dlposterior", "wiener")
-METHODS = (*SAMPLING, "ks", "deepmass")
+SAMPLING = ("dlposterior", "wiener", "gan")
+METHODS = (*SAMPLING, "ks", "ks-plus", "glimpse", "mcalens", "deepmass")
 SKIES = {"halo": "light-cone", "lognormal": "lognormal", "gaussian": "gaussian"}
 
 
@@ -28,7 +28,7 @@ def add_calibrate(subparsers: Any) -> None:
         "--method",
         choices=METHODS,
         default="dlposterior",
-        help="estimator (default dlposterior); ks and deepmass, without samples, need --conformal",
+        help="estimator (default dlposterior); those without samples need --conformal",
     )
     parser.add_argument(
         "--sampler",
@@ -37,7 +37,9 @@ def add_calibrate(subparsers: Any) -> None:
         help="dlposterior: sampler (default eps); map needs --conformal",
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="dlposterior: trained network (default: the shipped one)"
+        "--weights",
+        metavar="FILE",
+        help="trained network: of dlposterior (default: the shipped one), or gan, which needs one",
     )
     parser.add_argument(
         "--num-samples",
@@ -98,6 +100,11 @@ def add_calibrate(subparsers: Any) -> None:
         "--reduced",
         action="store_true",
         help="galaxies show the reduced shear, which estimators do not model",
+    )
+    field.add_argument(
+        "--threshold",
+        type=float,
+        help="glimpse, mcalens: of the wavelets, in sigma of the noise (default 3 and 5)",
     )
     field.add_argument(
         "--smoothing-arcmin",

@@ -24,6 +24,7 @@ from jaxmap.config import with_config
 from jaxmap.flags import (
     METHODS,
     NOISES,
+    SHIPPED,
     add_common,
     add_cosmology,
     add_estimator,
@@ -162,7 +163,8 @@ def _add_map(subparsers: Any) -> None:
         description="Read galaxy shapes, average them in pixels, infer the convergence, and write "
         "mass_map.fits (E and B mode, error, S/N, mask, counts), mass_map.png, samples.nc "
         "(posterior samples, if the method draws them) and config.toml (to rerun). A run of "
-        "dlposterior that is stopped goes on, by the same command, from the samples it had drawn.",
+        "dlposterior or gan that is stopped goes on, by the same command, from the samples it had "
+        "drawn.",
     )
     parser.add_argument(
         "catalog", nargs="?", help="FITS, CSV, ECSV, text, HDF5 or Parquet file of galaxy shapes"
@@ -290,8 +292,8 @@ def _add_benchmark(subparsers: Any) -> None:
     parser.add_argument(
         "--methods",
         type=lambda text: text.split(","),
-        default=list(METHODS),
-        help=f"comma-separated, of {','.join(METHODS)} (default all)",
+        default=list(SHIPPED),
+        help=f"comma-separated, of {','.join(METHODS)} (default {','.join(SHIPPED)})",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     add_estimator(parser.add_argument_group("estimator"))

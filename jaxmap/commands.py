@@ -23,7 +23,15 @@ from jaxmap.catalog import ShearCatalog, ShearMap
 from jaxmap.conformal import Conformal, read_conformal
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
-from jaxmap.estimators import DeepMass, Estimator, MaximumPosterior, Resampled, SampledPosterior
+from jaxmap.estimators import (
+    ConditionalGAN,
+    DeepMass,
+    Estimator,
+    MaximumPosterior,
+    Resampled,
+    SampledPosterior,
+    SurveyDeepMass,
+)
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
@@ -129,7 +137,15 @@ def _with_errors(
 
 
 def _method_identity(options: argparse.Namespace, estimator: Estimator) -> dict[str, Any]:
-    chosen = ("smoothing_arcmin", "num_samples", "sampler", "num_steps", "weights")
+    chosen = (
+        "smoothing_arcmin",
+        "threshold",
+        "reduced_shear",
+        "num_samples",
+        "sampler",
+        "num_steps",
+        "weights",
+    )
     identity = method_identity(
         options.method, estimator, **{name: getattr(options, name) for name in chosen}
     )
@@ -164,17 +180,21 @@ def _null_tested(
 
 def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
     """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
-    if options.pixel_arcmin is None and isinstance(
-        estimator, DeepMass | MaximumPosterior | SampledPosterior
-    ):
+    if options.pixel_arcmin is not None:
+        return options.pixel_arcmin
+    if isinstance(estimator, DeepMass | MaximumPosterior | SampledPosterior):
         return estimator.domain.pixel_arcmin if estimator.domain else None
-    return options.pixel_arcmin
+    if isinstance(estimator, ConditionalGAN | SurveyDeepMass):
+        return estimator.survey.pixel_arcmin if estimator.survey else None
+    return None
 
 
 def _estimator_settings(options: argparse.Namespace) -> dict[str, Any]:
     """What `jaxmap.flags.add_estimator` asks for."""
     return {
         "smoothing_arcmin": options.smoothing_arcmin,
+        "threshold": options.threshold,
+        "reduced_shear": options.reduced_shear,
         "num_samples": options.num_samples,
         "progress": _progress(options),
         "weights": options.weights,

@@ -118,10 +118,10 @@ def warn_outside(domain: Domain, data: ShearMap) -> None:
         )
 
 
-def warn_of_spectrum(denoiser: Denoiser, spectrum: PowerSpectrum, limit: float = 0.2) -> None:
-    """Say if the network's prior has another power than the one that the data are thought to."""
+def warn_of_spectrum(trained: PowerSpectrum, spectrum: PowerSpectrum, limit: float = 0.2) -> None:
+    """Say if a network's training maps had another power than the data are thought to have."""
     ell = jnp.geomspace(300.0, 5000.0, 32)
-    ratio = np.asarray(spectrum(ell) / denoiser.spectrum(ell))
+    ratio = np.asarray(spectrum(ell) / trained(ell))
     if np.abs(np.log(np.maximum(ratio, 1e-12))).max() > np.log(1 + limit):
         log.warning(
             "the power spectrum for this n(z) and cosmology is %.2f to %.2f times the one that the "

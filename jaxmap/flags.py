@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 
-METHODS = ("ks", "wiener", "deepmass", "dlposterior")
+SHIPPED = ("ks", "ks-plus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
+METHODS = (*SHIPPED, "gan")  # which needs weights of the user's own
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
 NOISES = ("weights", "residuals")
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
@@ -34,15 +35,32 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num-samples",
         type=whole,
-        help="posterior samples (default: 100 of wiener, 32 of dlposterior)",
+        help="posterior samples (default: 100 of wiener, 32 of dlposterior and gan)",
     )
     group.add_argument(
-        "--smoothing-arcmin", type=float, default=1.0, help="ks: Gaussian sigma (default 1)"
+        "--smoothing-arcmin",
+        type=float,
+        default=1.0,
+        help="ks, ks-plus: Gaussian sigma (default 1)",
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        help="glimpse, mcalens: of the wavelets, in sigma of the noise (default 3 and 5)",
+    )
+    group.add_argument(
+        "--reduced-shear",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="ks-plus, glimpse: take shapes for reduced shear, and correct that N times with the "
+        "map found before (default 0: take them for shear)",
     )
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="deepmass, dlposterior: trained network (default: the shipped one)",
+        help="trained network: of deepmass and dlposterior (default: the shipped one) or gan, "
+        "which needs one; deepmass takes one for a single survey too",
     )
     group.add_argument(
         "--sampler",

@@ -13,13 +13,19 @@ import numpy as np
 
 from jaxmap.denoiser_files import read_denoiser, warn_of_spectrum
 from jaxmap.estimators import (
+    ConditionalGAN,
     DeepMass,
     Estimator,
     KaiserSquires,
+    KSPlus,
     MaximumPosterior,
+    MCALens,
     SampledPosterior,
+    Sparse,
+    SurveyDeepMass,
     Wiener,
 )
+from jaxmap.flags import METHODS
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.hybrid_prior_files import KIND as HYBRID
@@ -29,10 +35,11 @@ from jaxmap.operators import Phase, spin2_phase
 from jaxmap.samplers import PRECONDITIONED_LEARNED, Annealed, Diffusion, Gibbs, Sampler
 from jaxmap.sampling.schedule import PAPER
 from jaxmap.spectra import PowerSpectrum
+from jaxmap.survey_network_files import DEEPMASS, read_generator, read_survey_denoiser
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
-NUM_SAMPLES = {"wiener": 100, "dlposterior": 32}
+NUM_SAMPLES = {"wiener": 100, "dlposterior": 32, "gan": 32}
 """Samples that a method draws unless told otherwise."""
 
 
@@ -41,6 +48,8 @@ def build_estimator(
     spectrum: PowerSpectrum,
     *,
     smoothing_arcmin: float = 1.0,
+    threshold: float | None = None,
+    reduced_shear: int = 0,
     num_samples: int | None = None,
     margin: int | None = None,
     progress: Progress = lambda chunks: chunks,
@@ -51,38 +60,69 @@ def build_estimator(
     folder: Path | None = None,
     identity: Any = None,
 ) -> Estimator:
-    """The estimator called ``ks``, ``wiener``, ``deepmass`` or ``dlposterior``.
+    """The estimator called ``ks``, ``wiener``, ``deepmass``, ``dlposterior`` or ``gan``.
 
     Settings that it does not have are left aside; a network brings its own spectrum, and says when
-    the one given is far from it.
+    the one given is far from it. What ``deepmass`` is depends on the file: `DeepMass`, or with a
+    network trained for one survey `SurveyDeepMass`.
 
     Args:
         method: name of the estimator.
         spectrum: power spectrum of the convergence.
-        smoothing_arcmin: of Kaiser-Squires.
+        smoothing_arcmin: of ``ks`` and ``ks-plus``.
+        threshold: of ``glimpse`` and ``mcalens``, in standard deviations; None for their own.
+        reduced_shear: of ``ks-plus`` and ``glimpse``: how often to correct the reduced shear.
         num_samples: of the posterior; None for the method's own number.
         margin: masked pixels around the field; None for the default.
         progress: wraps loops over chunks of samples.
-        weights: file of a trained network; the shipped one if None.
+        weights: file of a trained network; the shipped one if None (there is none of ``gan``).
         phase: of the shear operator of the Wiener filter.
         sampler: of ``dlposterior``; see `build_sampler`; ``map`` for the most probable map.
         num_steps: of the sampler; None for its own number.
-        folder: where ``dlposterior`` keeps samples while it draws them.
+        folder: where ``dlposterior`` and ``gan`` keep samples while they draw them.
         identity: what these samples are of.
+
+    Raises:
+        ValueError: for an unknown name, ``gan`` without weights, or a file of another kind.
     """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
     if method == "ks":
         return KaiserSquires(smoothing_arcmin, margin)
+    if method == "ks-plus":
+        return KSPlus(smoothing_arcmin, reduced=reduced_shear, margin=margin)
+    if method == "glimpse":
+        level = 3.0 if threshold is None else threshold
+        return Sparse(level, reduced=reduced_shear, margin=margin, phase=phase)
+    if method == "mcalens":
+        level = 5.0 if threshold is None else threshold
+        return MCALens(spectrum, level, margin=margin, phase=phase)
     if method == "wiener":
         return Wiener(spectrum, num_samples=count, margin=margin, phase=phase, progress=progress)
+    if method == "gan":
+        generator, survey, _ = read_generator(_required(weights))
+        warn_of_spectrum(generator.spectrum, spectrum)
+        return ConditionalGAN(
+            generator,
+            survey,
+            count,
+            margin=margin,
+            folder=folder,
+            identity=identity,
+            progress=progress,
+        )
     if method not in ("deepmass", "dlposterior"):
-        raise ValueError(f"method is {method!r}; expected ks, wiener, deepmass or dlposterior")
-    if method == "dlposterior" and weights is not None and _is_hybrid(weights):
+        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
+    kind = None if weights is None else read_weights(weights)[1].get("kind")
+    if method == "deepmass" and weights is not None and kind == DEEPMASS:
+        model, survey, _ = read_survey_denoiser(weights)
+        warn_of_spectrum(model.spectrum, spectrum)
+        return SurveyDeepMass(model, survey, margin)
+    if method == "dlposterior" and weights is not None and kind == HYBRID:
         prior: Any = partial(_hybrid_prior, weights)
         domain = None
     else:
         prior, domain, _ = read_denoiser(weights)
-        warn_of_spectrum(prior, spectrum)
+        warn_of_spectrum(prior.spectrum, spectrum)
     if method == "deepmass":
         return DeepMass(prior, domain, margin)
     if sampler == "map":
@@ -128,6 +168,8 @@ def method_identity(
     estimator: Estimator,
     *,
     smoothing_arcmin: float = 1.0,
+    threshold: float | None = None,
+    reduced_shear: int = 0,
     num_samples: int | None = None,
     sampler: str = "eps",
     num_steps: int | None = None,
@@ -138,14 +180,17 @@ def method_identity(
     The spectrum of the prior and the margin are left out.
     """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
-    if method == "ks":
-        return {"method": method, "smoothing_arcmin": float(smoothing_arcmin)}
+    if method in ("ks", "ks-plus"):
+        identity: dict[str, Any] = {"method": method, "smoothing_arcmin": float(smoothing_arcmin)}
+        return identity if method == "ks" else identity | {"reduced_shear": reduced_shear}
+    if method in ("glimpse", "mcalens"):
+        return {"method": method, "threshold": threshold, "reduced_shear": reduced_shear}
     if method == "wiener":
         return {"method": method, "num_samples": count}
     network = network_digest(estimator)
     if not network and weights is not None:  # a prior that is built on every grid anew
         network = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-    identity: dict[str, Any] = {"method": method, "network": network[:12]}
+    identity = {"method": method, "network": network[:12]}
     if method == "dlposterior":
         identity["sampler"] = sampler
         if sampler != "map":
@@ -156,7 +201,7 @@ def method_identity(
 def network_digest(estimator: Estimator) -> str:
     """Hash of the arrays of an estimator's network in single precision; empty without any."""
     network, found = hashlib.sha256(), False
-    for name in ("prior", "denoiser"):
+    for name in ("prior", "denoiser", "generator", "model"):
         for leaf in jax.tree.leaves(getattr(estimator, name, None)):
             if isinstance(leaf, jax.Array | np.ndarray):
                 network.update(np.asarray(leaf, np.float32).tobytes())
@@ -164,8 +209,13 @@ def network_digest(estimator: Estimator) -> str:
     return network.hexdigest() if found else ""
 
 
-def _is_hybrid(weights: str | Path) -> bool:
-    return read_weights(weights)[1].get("kind") == HYBRID
+def _required(weights: str | Path | None) -> str | Path:
+    if weights is None:
+        raise ValueError(
+            "no GAN is shipped; train one for your survey by `jaxmap train "
+            "experiments/training/gan_cosmos.toml --out gan`, and give --weights gan/gan.npz"
+        )
+    return weights
 
 
 def _hybrid_prior(weights: str | Path, grid: Grid) -> HybridPrior:

@@ -35,6 +35,7 @@ from jaxmap.operators import Phase, convergence_from_shear, shear_from_convergen
 from jaxmap.prior import GaussianPrior
 from jaxmap.starlet import adjoint_starlet, starlet
 
+
 class Components(NamedTuple):
     """A solution and how it was found.
 
@@ -122,9 +123,7 @@ def solve_components(
         force = force_of(gaussian + sparse)
         pull = adjoint_starlet(dual)
         # What is missing in the equations of the optimum at the new point.
-        missing_sparse = (
-            (state.sparse - sparse) / tau + force - state.force - (pull - state.pull)
-        )
+        missing_sparse = (state.sparse - sparse) / tau + force - state.force - (pull - state.pull)
         missing_seen = seen - state.seen + (state.dual - dual) / sigma
         errors = [
             _ratio(missing_sparse, source),
@@ -134,7 +133,6 @@ def solve_components(
             missing_gaussian = (state.gaussian - gaussian) / tau_gaussian + force - state.force
             errors.append(_ratio(missing_gaussian, source))
         new = (gaussian, sparse, dual, force, pull, seen)
-        old = state[:6]
         return _State(*new, state.step + 1, jnp.max(jnp.stack(errors)))
 
     def unfinished(state: _State) -> jax.Array:

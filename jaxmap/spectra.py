@@ -109,6 +109,15 @@ def mode_variance(spectrum: PowerSpectrum, grid: Grid) -> jax.Array:
     return variance.at[0, 0].set(jnp.inf)
 
 
+def pixel_variance(spectrum: PowerSpectrum, grid: Grid) -> jax.Array:
+    r"""Variance of a pixel of a map with the given spectrum and zero mean.
+
+    .. math:: s^2 = \frac{1}{N} \sum_{\ell \ne 0} S_\ell
+    """
+    variance = mode_variance(spectrum, grid)
+    return jnp.mean(variance.at[0, 0].set(0))
+
+
 def map_power(
     field: jax.Array, grid: Grid, edges: ArrayLike
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

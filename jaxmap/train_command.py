@@ -11,18 +11,39 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import jaxmap
 from jaxmap.denoiser_files import Domain, write_denoiser
 from jaxmap.hybrid_prior_files import write_hybrid_prior
+from jaxmap.spectra import pixel_variance
+from jaxmap.survey_network_files import write_generator, write_survey_denoiser
 from jaxmap.training.denoiser_task import denoiser_task, fresh_denoiser
+from jaxmap.training.gan_task import fresh_generator, gan_task
 from jaxmap.training.loop import CHECKPOINT, LOG, train
-from jaxmap.training.pictures import draw_examples, draw_losses, draw_score_examples
+from jaxmap.training.observations import survey_observations
+from jaxmap.training.pictures import (
+    draw_examples,
+    draw_losses,
+    draw_samples,
+    draw_score_examples,
+    draw_survey_examples,
+)
 from jaxmap.training.score_task import fresh_hybrid_prior, score_task
 from jaxmap.training.settings import Training, read_training
 from jaxmap.training.sources import Source, open_source
+from jaxmap.training.survey_denoiser_task import (
+    REGION,
+    fresh_survey_denoiser,
+    survey_denoiser_task,
+)
 
-TASKS = {"denoiser": denoiser_task, "score": score_task}
+TASKS = {
+    "denoiser": denoiser_task,
+    "score": score_task,
+    "deepmass-survey": survey_denoiser_task,
+    "gan": gan_task,
+}
 PICTURED = (0.25, 0.75, 1.5)
 """Noise in the pictures of a score training, relative to the spread of its levels."""
 
@@ -53,9 +74,8 @@ def run_train(options: argparse.Namespace) -> int:
             f"interrupted; the checkpoint in {out}/ is whole, and the same command goes on from it"
         ) from None
     rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
-    keep = keep_score if settings.kind == "score" else keep_denoiser
-    draw_losses(out / "losses.png", rows)
-    say(keep(out, params, settings, source, _record(table, rows)))
+    draw_losses(out / "losses.png", rows, "variance" if settings.kind == "gan" else "Wiener")
+    say(KEEP[settings.kind](out, params, settings, source, _record(table, rows)))
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
 
@@ -96,6 +116,55 @@ def keep_score(
         f"{validation['loss'] / validation['baseline']:.3f}.\nWrote {path}; read it by "
         "`jaxmap.hybrid_prior_files.read_hybrid_prior`."
     )
+
+
+def keep_survey_denoiser(
+    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+) -> str:
+    """Write the weights and pictures of a DeepMass for one survey; what to say about them."""
+    path = out / "deepmass_survey.npz"
+    model = replace(fresh_survey_denoiser(settings, source.spectrum), params=params)
+    observations = survey_observations(settings, source.validation)
+    write_survey_denoiser(path, model, observations.trained_survey, record)
+    draw_survey_examples(out / "examples.png", model, observations, _keys(settings))
+    return (
+        "Mean square error over that of the Wiener filter, on maps not trained on: "
+        f"{record['validation']['ratio'][REGION]:.3f}.\n"
+        f"Wrote {path}; use it by `jaxmap map CATALOG --method deepmass --weights {path}`."
+    )
+
+
+def keep_gan(
+    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+) -> str:
+    """Write the weights and pictures of a GAN; what to say about them."""
+    path = out / "gan.npz"
+    observations = survey_observations(settings, source.validation)
+    scale = jnp.sqrt(pixel_variance(source.spectrum, observations.survey.grid))
+    generator = replace(fresh_generator(settings, source.spectrum, scale), params=params)
+    write_generator(path, generator, observations.trained_survey, record)
+    draw_samples(out / "examples.png", generator, observations, _keys(settings))
+    validation = record["validation"]
+    return (
+        f"Mean square error of the mean of {settings.adversarial.tune_samples} samples over the "
+        f"variance, on maps not trained on: {validation['loss']:.3f}; spread of samples over their "
+        f"error (1 if calibrated): {validation['spread_over_error']:.3f}.\n"
+        f"Wrote {path}; use it by `jaxmap map CATALOG --method gan --weights {path}`."
+    )
+
+
+def _keys(settings: Training) -> jax.Array:
+    """Of examples to show, as many as in a step."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), 4)
+    return jax.random.split(key, settings.layouts[0].batch)
+
+
+KEEP = {
+    "denoiser": keep_denoiser,
+    "score": keep_score,
+    "deepmass-survey": keep_survey_denoiser,
+    "gan": keep_gan,
+}
 
 
 def domain_of(settings: Training) -> Domain:

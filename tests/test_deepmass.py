@@ -98,6 +98,6 @@ def test_warnings_outside_the_domain(denoiser, data, caplog):
 def test_warning_of_another_spectrum(denoiser, spectrum, caplog):
     caplog.set_level(logging.WARNING)
     for factor, warned in ((1.0, False), (1.15, False), (1.3, True), (0.7, True)):
-        warn_of_spectrum(denoiser, PowerSpectrum(spectrum.ell, factor * spectrum.c_ell))
+        warn_of_spectrum(denoiser.spectrum, PowerSpectrum(spectrum.ell, factor * spectrum.c_ell))
         text = said(caplog)
         assert (f"{factor:.2f} to {factor:.2f} times" in text) == warned == bool(text)

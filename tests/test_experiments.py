@@ -133,6 +133,15 @@ def test_halo_posterior(tmp_path):
 
 
 @pytest.mark.slow
+def test_gan_ablation(tmp_path):
+    """Samples are spread about as much as they err with the reward, and hardly without."""
+    rows = run("gan_ablation", tmp_path, tmp_path)["variants"]
+    with_reward, without = (rows[name]["spread_over_error"]["value"] for name in rows)
+    assert 0.6 < with_reward < 1.5 and without < 0.3
+    assert (tmp_path / "gan_ablation.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_closed_loops(tmp_path):
     """Loops tell the network from a gradient, the Gaussian score from none; Simpson's error and
     rounding are far less than what they tell."""

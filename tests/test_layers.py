@@ -19,6 +19,7 @@ LAYERS = [
     ["cosmology", "gaussian_posterior", "wiener_solvers", "sparse_solver"],
     ["diagnostics", "simulation"],
     ["annealed_posterior", "denoiser", "denoiser_files", "posterior"],
+    ["trained_survey", "generator", "survey_denoiser", "survey_network_files"],
     ["hybrid_prior", "hybrid_prior_files"],
     ["sample_store", "sampler_prior", "samplers"],
     ["estimators", "footprint"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -11,10 +11,12 @@ from jax.scipy.fft import dctn, idctn
 
 from jaxmap.catalog import ShearMap
 from jaxmap.estimators.finite_field import inner, pad_shear
-from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 from jaxmap.operators import convergence_from_shear, gaussian_smooth, shear_from_convergence
 from jaxmap.starlet import from_starlet, most_scales, starlet
+
+LEAST = 3.0
+"""Last threshold of the inpainting, in standard deviations of the noise of a cosine."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class KSPlus:
     r"""Direct inversion whose gaps hold what makes the map sparsest in cosines.
 
     Where nothing was observed the shear is that of the current map, and the map's cosine transform
-    is thresholded ever more gently,
+    is thresholded ever more gently, down to the noise,
 
     .. math::
         \kappa_{n+1} = \mathcal{W}\, \mathcal{D}^t\, \Theta_{\lambda_n} \mathcal{D}\, A^\dagger
@@ -71,9 +73,10 @@ class KSPlus:
         del key
         padded, margin = pad_shear(shear, self.margin)
         smooth = partial(gaussian_smooth, grid=padded.grid, sigma_arcmin=self.smoothing_arcmin)
-        current, mask = padded.shear, padded.mask
+        current = padded.shear
         for correction in range(self.reduced + 1):
-            convergence = inpaint(current, mask, padded.grid, self.num_iterations)
+            data = replace(padded, shear=current)
+            convergence = inpaint(data, self.num_iterations)
             if correction < self.reduced:
                 current = padded.shear * (1 - smooth(convergence).real)
         convergence = inner(smooth(convergence), margin)
@@ -86,31 +89,37 @@ class KSPlus:
         )
 
 
-@partial(jax.jit, static_argnames=("grid", "num_iterations"))
-def inpaint(shear: jax.Array, mask: jax.Array, grid: Grid, num_iterations: int = 100) -> jax.Array:
+@partial(jax.jit, static_argnames="num_iterations")
+def inpaint(data: ShearMap, num_iterations: int = 100) -> jax.Array:
     r"""Convergence of a masked shear map, its gaps inpainted as `KSPlus` says.
 
+    The last threshold is `LEAST` standard deviations of the noise of a cosine: a lower one would
+    continue noise into the gaps.
+
     Args:
-        shear: complex, shape ``(ny, nx)``.
-        mask: True where observed.
-        grid: pixel grid.
-        num_iterations: steps from the largest threshold to none.
+        data: observed shear.
+        num_iterations: steps from the largest threshold to the last.
 
     Returns:
         Complex convergence, E + iB; its shear is the given one where observed but for a constant.
     """
-    known = jnp.where(mask, shear, 0)
+    grid, mask = data.grid, data.mask
+    known = jnp.where(mask, data.shear, 0)
     scales = most_scales(grid.shape, 60.0, grid.pixel_arcmin)
     first = _cosines(convergence_from_shear(known, grid))
     largest = jnp.max(jnp.abs(first))
+    observed = data.weight > 0
+    variance = jnp.mean(jnp.where(observed, 1 / jnp.where(observed, data.weight, 1), 0))
+    least = jnp.minimum(LEAST * jnp.sqrt(variance), largest)
 
     def advance(step: jax.Array, convergence: jax.Array) -> jax.Array:
         filled = jnp.where(mask, known, shear_from_convergence(convergence, grid))
         cosines = _cosines(convergence_from_shear(filled, grid))
-        # Falls from the largest to nothing as in morphological component analysis.
-        threshold = largest * (1 - jax.scipy.special.erf(2.8 * (step + 1) / num_iterations))
-        kept = jnp.where(jnp.abs(cosines) > threshold, cosines, 0)
-        pair = jax.vmap(lambda field: _even_variance(idctn(field, norm="ortho"), mask, scales))(kept)
+        # Falls as in morphological component analysis.
+        fall = 1 - jax.scipy.special.erf(2.8 * (step + 1) / num_iterations)
+        kept = jnp.where(jnp.abs(cosines) > least + (largest - least) * fall, cosines, 0)
+        fields = idctn(kept, axes=(-2, -1), norm="ortho")
+        pair = jnp.stack([_even_variance(field, mask, scales) for field in fields])
         return jax.lax.complex(pair[0], jnp.where(mask, pair[1], 0))
 
     last = jax.lax.fori_loop(0, num_iterations, advance, jnp.zeros_like(known))
@@ -129,7 +138,8 @@ def _even_variance(field: jax.Array, mask: jax.Array, scales: int) -> jax.Array:
     waves = jnp.stack(bands)
 
     def variance(where: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.where(where, waves**2, 0), axis=(-2, -1)) / jnp.maximum(jnp.sum(where), 1)
+        squares = jnp.sum(jnp.where(where, waves**2, 0), axis=(-2, -1))
+        return squares / jnp.maximum(jnp.sum(where), 1)
 
     inside, outside = variance(mask), variance(~mask)
     gain = jnp.sqrt(inside / jnp.where(outside > 0, outside, 1))

@@ -27,6 +27,7 @@ class Schedule:
         clip: largest norm of a gradient; longer ones are shortened.
         drops: steps from which on the learning rate is a tenth of what it was.
         beta2: Adam's memory of squared gradients.
+        beta1: Adam's memory of gradients.
     """
 
     num_steps: int
@@ -37,6 +38,7 @@ class Schedule:
     clip: float = 1.0
     drops: tuple[int, ...] = ()
     beta2: float = 0.99
+    beta1: float = 0.9
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -49,6 +51,8 @@ class Schedule:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more steps")
         if not 0 < self.beta2 < 1:
             raise ValueError(f"beta2 is {self.beta2}; expected a number between 0 and 1")
+        if not 0 <= self.beta1 < 1:
+            raise ValueError(f"beta1 is {self.beta1}; expected 0 or more, and less than 1")
 
     def at(self, step: jax.Array) -> jax.Array:
         """The learning rate of a step, counted from 0."""
@@ -114,5 +118,6 @@ def _adam_step(
 
 def _transform(schedule: Schedule) -> optax.GradientTransformation:
     return optax.chain(
-        optax.clip_by_global_norm(schedule.clip), optax.scale_by_adam(b2=schedule.beta2)
+        optax.clip_by_global_norm(schedule.clip),
+        optax.scale_by_adam(b1=schedule.beta1, b2=schedule.beta2),
     )

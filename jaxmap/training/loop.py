@@ -7,18 +7,34 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
-from jaxmap.networks.optimiser import Schedule, TrainState, start
+from jaxmap.networks.optimiser import Schedule, start
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT, LOG = "checkpoint.npz", "log.jsonl"
 Progress = Callable[[range], Iterable[int]]
+
+
+class State(Protocol):
+    """Everything that a training goes on from; a pytree. `TrainState` is one."""
+
+    @property
+    def step(self) -> jax.Array:
+        """Steps made so far."""
+
+    @property
+    def params(self) -> Any:
+        """The parameters."""
+
+    @property
+    def average(self) -> Any:
+        """Their running average, which is what one uses."""
 
 
 class Task(NamedTuple):
@@ -30,12 +46,14 @@ class Task(NamedTuple):
             a training that was stopped goes on as if it had not been.
         figures: the summaries since the last checkpoint as plain numbers, with ``loss`` among them.
         validate: figures of averaged parameters on data that training does not see.
+        begin: ``(params, schedule) -> state``, the state before the first step.
     """
 
     params: Any
-    advance: Callable[[int, TrainState], tuple[TrainState, Any]]
+    advance: Callable[[int, Any], tuple[Any, Any]]
     figures: Callable[[list[Any]], dict[str, Any]]
     validate: Callable[[Any], dict[str, Any]]
+    begin: Callable[[Any, Schedule], State] = start
 
 
 def train(
@@ -69,7 +87,7 @@ def train(
             is an earlier one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = start(task.params, schedule)
+    state = task.begin(task.params, schedule)
     if (folder / CHECKPOINT).exists():
         state, before = read_checkpoint(folder / CHECKPOINT, state)
         _require_same(before, record, int(state.step), schedule)

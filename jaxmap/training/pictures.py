@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.denoiser import Denoiser, denoise
+from jaxmap.generator import Generator, generate
 from jaxmap.hybrid_prior import HybridPrior
+from jaxmap.survey_denoiser import SurveyDenoiser, recover
 from jaxmap.training.denoiser_task import draw_batch
 from jaxmap.training.layouts import Fields
 from jaxmap.training.noise import KINDS
+from jaxmap.training.observations import Observation, SurveyObservations, draw_observations
 from jaxmap.training.settings import Training
 
 _ERROR = "its error"  # the one panel with a scale of its own
 
 
-def draw_losses(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    """Mean square error over that of the Wiener filter against steps, by kind or level of noise."""
+def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiener") -> None:
+    """Mean square error against steps, by kind or level of noise.
+
+    Args:
+        path: of the picture.
+        rows: of the log.
+        over: what the errors are relative to, the Wiener filter's by default.
+    """
     figure = _figure(6.5, 4.0)
     axes = figure.add_subplot()
     for number, kind in enumerate(rows[0]["train"]["ratio"]):
@@ -30,7 +40,7 @@ def draw_losses(path: str | Path, rows: list[dict[str, Any]]) -> None:
             name = kind if part == "train" else None
             axes.plot(steps, ratios, style, color=f"C{number}", label=name, alpha=0.8)
     axes.axhline(1, color="0.5", lw=1)
-    axes.set(xlabel="step", ylabel="mean square error / Wiener", title="points: validation")
+    axes.set(xlabel="step", ylabel=f"mean square error / {over}", title="points: validation")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130, bbox_inches="tight")
 
@@ -80,6 +90,57 @@ def draw_score_examples(
         }
         pictures.append(panels)
     _draw_panels(path, pictures)
+
+
+def draw_survey_examples(
+    path: str | Path, model: SurveyDenoiser, observations: SurveyObservations, keys: jax.Array
+) -> None:
+    """Truth, Wiener map, the network's map and its actual error for some fields."""
+    find = jax.jit(recover)
+    pictures = []
+    for truth, data in _examples(keys, observations):
+        found = find(model, data)
+        mean = observations.field_of(found.mean)
+        panels = {
+            "truth": truth,
+            "Wiener": observations.field_of(found.wiener),
+            "network": mean,
+            _ERROR: jnp.abs(mean - truth),
+        }
+        pictures.append(panels)
+    _draw_panels(path, pictures)
+
+
+def draw_samples(
+    path: str | Path,
+    generator: Generator,
+    observations: SurveyObservations,
+    keys: jax.Array,
+    num_samples: int = 16,
+) -> None:
+    """Truth, one sample, mean and standard deviation of samples for some fields."""
+    draw = jax.jit(generate)
+    pictures = []
+    for key, (truth, data) in zip(keys, _examples(keys, observations), strict=False):
+        whites = jax.random.split(jax.random.fold_in(key, 1), num_samples)
+        samples = observations.field_of(jnp.stack([draw(generator, one, data) for one in whites]))
+        panels = {
+            "truth": truth,
+            "one sample": samples[0],
+            f"mean of {num_samples}": jnp.mean(samples, axis=0),
+            _ERROR: jnp.std(samples, axis=0, ddof=1),
+        }
+        pictures.append(panels)
+    _draw_panels(path, pictures)
+
+
+def _examples(
+    keys: jax.Array, observations: SurveyObservations, num: int = 3
+) -> Iterator[Observation]:
+    """Some observations: as many are drawn as in training, whose program is there already."""
+    drawn = draw_observations(keys, observations)
+    for row in range(min(num, len(keys))):
+        yield jax.tree.map(lambda leaf, at=row: leaf[at], drawn)
 
 
 def _draw_panels(path: str | Path, pictures: list[dict[str, jax.Array]]) -> None:

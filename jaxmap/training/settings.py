@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxmap.networks.optimiser import Schedule
+from jaxmap.networks.plain_unet import PlainUNet
 from jaxmap.networks.score_unet import ScoreUNet
 from jaxmap.networks.unet import ResidualUNet
 from jaxmap.training.layouts import Layout
 from jaxmap.training.noise import NoiseRanges
+from jaxmap.training.survey_settings import Adversarial, FirstMap, Survey
 from jaxmap.training.tables import build, converted, require
 
 LAYOUTS = (
@@ -25,8 +27,12 @@ LAYOUTS = (
 SCORE_LAYOUTS = (Layout(side=360, batch=32),)
 """Of the published score network."""
 
-KINDS = ("denoiser", "score")
-"""What can be trained: our denoiser, or the residual score of the published prior."""
+SURVEY_LAYOUTS = (Layout(side=384, batch=4),)
+"""Of networks for one survey."""
+
+KINDS = ("denoiser", "score", "deepmass-survey", "gan")
+"""What can be trained: our denoiser, the residual score of the published prior, and for one survey
+the published DeepMass or a conditional GAN."""
 
 _PLAIN = {
     "seed": int,
@@ -130,6 +136,10 @@ class Training:
         noise: what noise to draw for a denoiser.
         score_network: architecture of a residual score.
         score: how that is learned.
+        plain_network: architecture of a network for one survey.
+        survey: which one.
+        first_map: what the published DeepMass is given.
+        adversarial: how a GAN is learned.
         layouts: of the fields.
         source: of the maps.
         seed: of everything random.
@@ -145,6 +155,10 @@ class Training:
     noise: NoiseRanges = NoiseRanges()  # noqa: RUF009 (immutable)
     score_network: ScoreUNet = ScoreUNet()  # noqa: RUF009 (frozen)
     score: ScoreMatching = ScoreMatching()
+    plain_network: PlainUNet = PlainUNet()  # noqa: RUF009 (frozen)
+    survey: Survey = Survey()  # noqa: RUF009 (frozen)
+    first_map: FirstMap = FirstMap()  # noqa: RUF009 (frozen)
+    adversarial: Adversarial = Adversarial()  # noqa: RUF009 (frozen)
     layouts: tuple[Layout, ...] = LAYOUTS
     source: SimulatedMaps | GivenMaps = SimulatedMaps()
     seed: int = 0
@@ -160,8 +174,9 @@ class Training:
         require(self, "layouts", len(self.layouts) > 0, "at least one")
         require(self, "kind", self.kind in KINDS, " or ".join(KINDS))
         fresh = self.kind == "denoiser" or self.start is None
-        require(self, "start", fresh, 'nothing with kind = "score", which starts from scratch')
-        for network in (self.network, self.score_network):
+        scratch = f'nothing with kind = "{self.kind}", which starts from scratch'
+        require(self, "start", fresh, scratch)
+        for network in (self.network, self.score_network, self.plain_network):
             levels = len(network.channels) > 0 and min(network.channels) > 0
             require(network, "channels", levels, "one size above 0 or more, one for each level")
             require(network, "blocks", network.blocks >= 1, "1 or more")
@@ -176,9 +191,11 @@ class Training:
 def read_training(path: str | Path) -> tuple[Training, dict[str, Any]]:
     """Read settings from TOML, and the plain tables behind them for the record.
 
-    Tables ``[schedule]``, ``[network]``, ``[maps]``, ``[[layouts]]`` and ``[noise]``, or with
-    ``kind = "score"`` ``[score]``, have the arguments of the classes here; what is left out keeps
-    its default. ``[maps]`` with a key ``maps`` is `GivenMaps`, else `SimulatedMaps`.
+    Tables ``[schedule]``, ``[network]``, ``[maps]``, ``[[layouts]]`` and, by kind, ``[noise]``
+    (``denoiser``), ``[score]``, ``[survey]`` and ``[deepmass]`` (``deepmass-survey``), or
+    ``[survey]`` and ``[gan]`` have the arguments of the classes here and in
+    `jaxmap.training.survey_settings`; what is left out keeps its default. ``[maps]`` with a key
+    ``maps`` is `GivenMaps`, else `SimulatedMaps`.
 
     Raises:
         ValueError: for an unreadable file, an unknown key or a value out of range.
@@ -210,6 +227,14 @@ def training_from(table: dict[str, Any]) -> Training:
     if kind == "score":
         sections |= {"network": ("score_network", ScoreUNet), "score": ("score", ScoreMatching)}
         parts["layouts"] = SCORE_LAYOUTS
+    elif kind in ("deepmass-survey", "gan"):
+        sections |= {"network": ("plain_network", PlainUNet), "survey": ("survey", Survey)}
+        sections |= (
+            {"gan": ("adversarial", Adversarial)}
+            if kind == "gan"
+            else {"deepmass": ("first_map", FirstMap)}
+        )
+        parts["layouts"] = SURVEY_LAYOUTS
     else:
         sections |= {"network": ("network", ResidualUNet), "noise": ("noise", NoiseRanges)}
     known = {"kind", *sections, "layouts", *_PLAIN}
