@@ -104,7 +104,7 @@ def add_calibrate(subparsers: Any) -> None:
     field.add_argument(
         "--threshold",
         type=float,
-        help="glimpse, mcalens: of the wavelets, in sigma of the noise (default 3 and 5)",
+        help="glimpse, mcalens: of the wavelets, in sigma of the noise (default 5 and 4)",
     )
     field.add_argument(
         "--smoothing-arcmin",

@@ -46,7 +46,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threshold",
         type=float,
-        help="glimpse, mcalens: of the wavelets, in sigma of the noise (default 3 and 5)",
+        help="glimpse, mcalens: of the wavelets, in sigma of the noise (default 5 and 4)",
     )
     group.add_argument(
         "--reduced-shear",

@@ -91,10 +91,10 @@ def build_estimator(
     if method == "ks-plus":
         return KSPlus(smoothing_arcmin, reduced=reduced_shear, margin=margin)
     if method == "glimpse":
-        level = 3.0 if threshold is None else threshold
+        level = 5.0 if threshold is None else threshold
         return Sparse(level, reduced=reduced_shear, margin=margin, phase=phase)
     if method == "mcalens":
-        level = 5.0 if threshold is None else threshold
+        level = 4.0 if threshold is None else threshold
         return MCALens(spectrum, level, margin=margin, phase=phase)
     if method == "wiener":
         return Wiener(spectrum, num_samples=count, margin=margin, phase=phase, progress=progress)

@@ -33,7 +33,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.likelihood import apply_weight
 from jaxmap.operators import Phase, convergence_from_shear, shear_from_convergence, spin2_phase
 from jaxmap.prior import GaussianPrior
-from jaxmap.starlet import adjoint_starlet, starlet
+from jaxmap.starlet import adjoint_starlet, starlet, starlet_windows
 
 
 class Components(NamedTuple):
@@ -93,6 +93,7 @@ def solve_components(
         dual_step: step of the dual map relative to that of the map.
     """
     num_scales = len(thresholds) - 1
+    windows = starlet_windows(data.grid.shape, num_scales, thresholds.dtype)
     curvature = jnp.max(data.weight)
     sigma = dual_step * curvature
     # Condat-Vu converges for 1 / tau - sigma |Phi|^2 >= L / 2 = curvature, where |Phi| = 1.
@@ -117,17 +118,17 @@ def solve_components(
             gaussian = wiener(gaussian + tau_gaussian * state.force)
         sparse = state.sparse + tau * (state.force - state.pull)
         sparse = jnp.where(jnp.asarray(positive), jnp.maximum(sparse, 0), sparse)
-        seen = starlet(sparse, num_scales)
+        seen = starlet(sparse, num_scales, windows)
         ahead = state.dual + sigma * (2 * seen - state.seen)
         dual = jnp.clip(ahead, -thresholds, thresholds)
         force = force_of(gaussian + sparse)
-        pull = adjoint_starlet(dual)
+        pull = adjoint_starlet(dual, windows)
         # What is missing in the equations of the optimum at the new point.
         missing_sparse = (state.sparse - sparse) / tau + force - state.force - (pull - state.pull)
         missing_seen = seen - state.seen + (state.dual - dual) / sigma
         errors = [
             _ratio(missing_sparse, source),
-            _ratio(missing_seen, seen),
+            _ratio(missing_seen, gaussian + sparse),
         ]
         if prior is not None:
             missing_gaussian = (state.gaussian - gaussian) / tau_gaussian + force - state.force
@@ -147,8 +148,8 @@ def solve_components(
         start.sparse,
         dual,
         force_of(start.gaussian + start.sparse),
-        adjoint_starlet(dual),
-        starlet(start.sparse, num_scales),
+        adjoint_starlet(dual, windows),
+        starlet(start.sparse, num_scales, windows),
         jnp.asarray(0),
         jnp.full_like(curvature, jnp.inf),
     )

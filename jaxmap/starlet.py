@@ -16,14 +16,13 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from jaxmap.grid import Grid
 from jaxmap.operators import spin2_phase
-
-B3_SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 def most_scales(shape: tuple[int, int], arcmin: float | None = None, pixel: float = 1.0) -> int:
@@ -38,22 +37,20 @@ def most_scales(shape: tuple[int, int], arcmin: float | None = None, pixel: floa
     return max(1, int(math.log2(max(side, 2))) - 1)
 
 
-def starlet(field: jax.Array, num_scales: int) -> jax.Array:
+def starlet(field: jax.Array, num_scales: int, windows: jax.Array | None = None) -> jax.Array:
     r"""Starlet coefficients :math:`\Phi^t\kappa` of a periodic map.
 
     Args:
-        field: shape ``(ny, nx)``, real or complex.
+        field: real, shape ``(ny, nx)``.
         num_scales: :math:`J`, wavelet scales.
+        windows: of `starlet_windows`, where they are at hand.
 
     Returns:
         Shape ``(J + 1, ny, nx)``: wavelet scales from fine to coarse, then the smooth map.
     """
-    bands, smooth = [], field
-    for scale in range(num_scales):
-        smoother = smooth_spline(smooth, scale)
-        bands.append(smooth - smoother)
-        smooth = smoother
-    return jnp.stack([*bands, smooth])
+    if windows is None:
+        windows = starlet_windows(field.shape, num_scales, field.dtype)
+    return _to_maps(windows * jnp.fft.rfft2(field)[None], field.shape)
 
 
 def from_starlet(coefficients: jax.Array) -> jax.Array:
@@ -61,7 +58,7 @@ def from_starlet(coefficients: jax.Array) -> jax.Array:
     return jnp.sum(coefficients, axis=0)
 
 
-def adjoint_starlet(coefficients: jax.Array) -> jax.Array:
+def adjoint_starlet(coefficients: jax.Array, windows: jax.Array | None = None) -> jax.Array:
     r"""The adjoint :math:`\Phi\alpha` of `starlet`: :math:`\langle\alpha,\Phi^t\kappa\rangle
     = \langle\Phi\alpha,\kappa\rangle`.
 
@@ -69,42 +66,41 @@ def adjoint_starlet(coefficients: jax.Array) -> jax.Array:
 
     Args:
         coefficients: :math:`\alpha`, shape ``(J + 1, ny, nx)``.
+        windows: as in `starlet`.
 
     Returns:
         Shape ``(ny, nx)``.
     """
-    *bands, field = coefficients
-    for scale in reversed(range(len(bands))):
-        field = bands[scale] + smooth_spline(field - bands[scale], scale)
-    return field
+    count, *shape = coefficients.shape
+    if windows is None:
+        windows = starlet_windows(shape, count - 1, coefficients.dtype)
+    return _to_maps(jnp.sum(windows * jnp.fft.rfft2(coefficients), axis=0), shape)
 
 
-def smooth_spline(field: jax.Array, scale: int) -> jax.Array:
-    r"""Convolve a periodic map with the B3 spline whose taps are :math:`2^j` pixels apart.
+def starlet_windows(
+    shape: Sequence[int], num_scales: int, dtype: jnp.dtype | type = float
+) -> jax.Array:
+    r"""The starlet's filters in the Fourier modes of real maps, ``(J + 1, ny, nx // 2 + 1)``.
 
-    Args:
-        field: shape ``(ny, nx)``.
-        scale: :math:`j`, from 0.
+    The taps (1, 4, 6, 4, 1) / 16 of the B3 spline, :math:`2^j` pixels apart, are
+    :math:`\cos^4(\pi k 2^j / n)` along each axis: real, so that the filters are their own adjoints.
     """
-    for axis in (-2, -1):
-        shifts = [(tap - 2) * 2**scale % field.shape[axis] for tap in range(5)]
-        field = sum(
-            weight * jnp.roll(field, shift, axis)
-            for weight, shift in zip(B3_SPLINE, shifts, strict=True)
+    rows, columns = jnp.arange(shape[0]), jnp.arange(shape[1] // 2 + 1)
+    smooth, bands = jnp.ones((shape[0], len(columns)), dtype), []
+    for scale in range(num_scales):
+        # Whole turns are taken off before the cosine, where single precision would suffer.
+        along_y, along_x = (
+            jnp.cos(jnp.pi * (index * 2**scale % count / count).astype(dtype)) ** 4
+            for index, count in zip((rows, columns), shape, strict=True)
         )
-    return field
+        smoother = smooth * along_y[:, None] * along_x[None]
+        bands.append(smooth - smoother)
+        smooth = smoother
+    return jnp.stack([*bands, smooth])
 
 
-def starlet_norm(shape: tuple[int, int], num_scales: int) -> jax.Array:
-    r"""The operator norm of `starlet`, :math:`\max_\ell (\sum_j |\hat\psi_j|^2 +
-    |\hat\phi_J|^2)^{1/2}`; at most 1, reached by the mean."""
-    return jnp.sqrt(jnp.max(jnp.sum(starlet_windows(shape, num_scales) ** 2, axis=0)))
-
-
-def starlet_windows(shape: tuple[int, int], num_scales: int) -> jax.Array:
-    r"""Fourier transforms of the starlet's filters, real, shape ``(J + 1, ny, nx)``."""
-    delta = jnp.zeros(shape).at[0, 0].set(1)
-    return jnp.fft.fft2(starlet(delta, num_scales)).real
+def _to_maps(modes: jax.Array, shape: Sequence[int]) -> jax.Array:
+    return jnp.fft.irfft2(modes, tuple(shape))
 
 
 def starlet_noise(weight: jax.Array, grid: Grid, num_scales: int) -> jax.Array:
@@ -126,7 +122,8 @@ def starlet_noise(weight: jax.Array, grid: Grid, num_scales: int) -> jax.Array:
         Standard deviations, shape ``(J + 1, ny, nx)``.
     """
     phase = spin2_phase(grid, weight.dtype)
-    windows = starlet_windows(grid.shape, num_scales).astype(weight.dtype)
+    delta = jnp.zeros(grid.shape, weight.dtype).at[0, 0].set(1)
+    windows = jnp.fft.fft2(starlet(delta, num_scales)).real
     spread = jnp.fft.fft2(weight)
 
     def of_scale(window: jax.Array) -> jax.Array:

@@ -37,12 +37,13 @@ class MCALens:
     :math:`N\sigma_{jp}` decide first which coefficients are active, and these are then freed. Where
     none is, the map is the exact Wiener filter.
 
-    The diagnostics hold the steps, the residual of the equations, and the share of active
-    coefficients. The B-mode map is the Wiener filter of the shear turned by 45 degrees.
+    The diagnostics hold the steps and the residual of the equations. The B-mode map is the Wiener
+    filter of the shear turned by 45 degrees.
 
     Args:
         spectrum: prior power spectrum of the convergence.
-        threshold: :math:`N`, in standard deviations of the noise.
+        threshold: :math:`N`, in standard deviations of the noise; the default is the best of 3 to 5
+            on simulated fields as deep as COSMOS.
         num_scales: wavelet scales; None for those up to 20 arcminutes.
         positive: whether the sparse component must not be negative.
         reweightings: how often the thresholds follow the last solution before the active
@@ -61,15 +62,15 @@ class MCALens:
     """
 
     spectrum: PowerSpectrum
-    threshold: float = 5.0
+    threshold: float = 4.0
     num_scales: int | None = None
     positive: bool = True
     reweightings: int = 0
     debias: bool = True
     margin: int | None = None
     phase: Phase = spin2_phase
-    tolerance: float = 3e-3
-    max_iterations: int = 1000
+    tolerance: float = 1e-3
+    max_iterations: int = 2000
 
     def __post_init__(self) -> None:
         require_settings(self.threshold, self.num_scales, self.reweightings, 0)
@@ -97,5 +98,5 @@ class MCALens:
             mask=shear.mask,
             b_mode=inner(wiener_b_mode(padded, prior), margin),
             counts=shear.counts,
-            diagnostics=solver_diagnostics(found, steps),
+            diagnostics=solver_diagnostics(found, steps, self.tolerance),
         )

@@ -112,6 +112,7 @@ def _layout_of(step: int, settings: Training) -> Layout:
     return settings.layouts[number]
 
 
+@partial(jax.jit, static_argnames=("layout", "pixel_arcmin", "noise"))
 def draw_batch(
     keys: jax.Array, fields: Fields, layout: Layout, pixel_arcmin: float, noise: NoiseRanges
 ) -> Example:

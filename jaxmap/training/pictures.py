@@ -45,6 +45,9 @@ def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiene
     figure.savefig(path, dpi=130, bbox_inches="tight")
 
 
+_denoise = jax.jit(denoise, static_argnames="grid")
+
+
 def draw_examples(
     path: str | Path, denoiser: Denoiser, fields: Fields, settings: Training, num: int = 4
 ) -> None:
@@ -57,7 +60,7 @@ def draw_examples(
     pictures = []
     for row in range(min(num, layout.batch)):
         example = jax.tree.map(lambda leaf, at=row: leaf[at], batch)
-        result = denoise(denoiser, example.information, example.precision, grid)
+        result = _denoise(denoiser, example.information, example.precision, grid)
         panels = {
             "truth": example.convergence,
             "Wiener": result.wiener,
