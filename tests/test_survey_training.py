@@ -68,6 +68,7 @@ def sources() -> tuple[GivenFields, GivenFields, PowerSpectrum]:
     return training, validation, smooth_power(maps_of(0), 1.0)
 
 
+@pytest.mark.slow
 def test_examples_have_the_noise_of_the_survey(survey_file):
     """Data less the shear of the same sky, over the noise: unit variance to 4 standard errors."""
     observations = survey_observations(settings_of("gan", survey_file), sources()[0])
@@ -161,6 +162,7 @@ def test_the_reward_spreads_the_samples(survey_file, tmp_path):
     assert 0.6 < found[1.0] < 1.4 and found[0.0] < 0.3
 
 
+@pytest.mark.slow
 def test_deepmass_starts_at_the_wiener_filter_and_learns(survey_file, tmp_path):
     schedule = {"num_steps": 80, "learning_rate": 1e-2, "warmup_steps": 5, "decay_steps": 10}
     settings = settings_of("deepmass-survey", survey_file, schedule={**schedule, "averaging": 10})
