@@ -200,6 +200,7 @@ def edge_errors(spectrum, margin, num=16):
     return np.sqrt(np.mean(errors, axis=0))
 
 
+@pytest.mark.slow
 def test_mass_outside_does_not_print_through_the_edges():
     """Cosmic shear in deep data: with the default margin the error at the edge is within 1.2 of
     the interior (and in fact within 1.1); without, the control, it is not."""

@@ -189,3 +189,15 @@ def test_calibration_of_the_shipped_default(shared, tmp_path):
         row = figures[name]["lines"]["std/error, observed"]
         assert 0.8 < row["value"] < 1.2
         assert (tmp_path / f"calibration_{name}.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_estimators(shared, tmp_path):
+    """Two fields: the sparse solutions are optimal, and nothing is worse than it should be."""
+    figures = run("estimators", shared, tmp_path)
+    simulated = figures["simulated"]
+    assert simulated["mcalens"]["worst_optimality_residual"] <= 1e-3
+    assert simulated["mcalens"]["rmse_ratio"] < 1.01 < simulated["ks"]["rmse_ratio"]
+    assert simulated["deepmass"]["rmse_ratio"] < 1
+    assert figures["table1"]["mcalens"]["rmse_C"] < figures["table1"]["wiener"]["rmse_C"]
+    assert (tmp_path / "estimators_g1.png").stat().st_size > 100_000

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import jaxmap
 
 PACKAGE = Path(jaxmap.__file__).parent
@@ -104,6 +106,7 @@ def test_core_runs_without_astropy_and_jax_cosmo():
     assert run(code) == "(16, 16)"
 
 
+@pytest.mark.slow
 def test_light_cone_runs_without_colossus_and_the_rest():
     code = (
         "import sys\n"

@@ -158,3 +158,24 @@ def test_calibration_of_the_samples():
         "power, ell 18621-37241",
     }, "the README says what fails"
     assert f"deviates by {learned['TARP, smoothed']['value']:.3f}" in README
+
+
+def test_what_longer_training_gains():
+    folder = ROOT / "experiments/results"
+    cosmos = json.loads((folder / "denoiser_longer.json").read_text())["surveys"]["cosmos"]
+    text = f"{cosmos['rmse_ratio']:.3f} ± {cosmos['rmse_ratio_error']:.3f}: longer training"
+    assert text in README
+
+
+def test_table_of_estimators():
+    figures = json.loads((ROOT / "experiments/results/estimators.json").read_text())
+    assert not figures["quick"] and figures["fields"] >= 50
+    labels = {"ks-plus": "KS+", "glimpse": "GLIMPSE", "mcalens": "MCALens"}
+    for name, label in labels.items():
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| {label}"))
+        for metric in "AC":
+            rmse, r = (figures["table1"][name][f"{what}_{metric}"] for what in ("rmse", "r"))
+            assert f"{rmse * 100:.3f}e-2, {r:.3f}" in row
+    for name, row in figures["simulated"].items():
+        if name != "wiener":
+            assert f"{row['rmse_ratio']:.3f} ± {row['rmse_ratio_error']:.3f} ({name})" in README

@@ -67,6 +67,7 @@ def test_samples_of_a_gaussian_prior_are_wieners(data, spectrum):
     assert found.diagnostics["network_evaluations_per_sample"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_learned_prior_may_be_sampled_by_all(denoiser, data, spectrum, sampler):
     """Sample i is the same however many are drawn at once; untrained, the prior is Gaussian."""

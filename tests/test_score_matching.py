@@ -279,7 +279,7 @@ def test_settings_of_the_published_training():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"kind": "gan"}, "kind is 'gan'"),
+        ({"kind": "flow"}, "kind is 'flow'"),
         ({"kind": "score", "noise": {}}, "unknown settings \\['noise'\\]"),
         ({"score": {}}, "unknown settings \\['score'\\]"),
         ({"kind": "score", "score": {"spread": -1.0}}, "spread is -1.0"),

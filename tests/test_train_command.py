@@ -43,6 +43,7 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_train_writes_weights_log_and_pictures(trained):
     out = trained / "out"
     names = {path.name for path in out.iterdir()}
@@ -55,6 +56,7 @@ def test_train_writes_weights_log_and_pictures(trained):
     assert header["training"]["settings"]["maps"]["pixel_arcmin"] == 2.0
 
 
+@pytest.mark.slow
 def test_deepmass_maps_a_catalogue(trained, tmp_path, capsys):
     rng = np.random.default_rng(0)
     table = Table({name: rng.uniform(-0.3, 0.3, 3000) for name in ("ra", "dec", "e1", "e2")})
