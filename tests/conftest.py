@@ -21,6 +21,10 @@ from jaxmap.grid import Grid
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance, power_spectrum
 
+in_single_precision = pytest.mark.skipif(
+    jax.config.read("jax_enable_x64"), reason="long, and run in float32, as users run it"
+)
+
 SHAPES = [(16, 16), (17, 17), (15, 16), (16, 15), (12, 33), (64, 8)]
 
 
