@@ -54,7 +54,7 @@ PUBLISHED = {
 """RMSE and r of Remy et al., Table 1, in metric A."""
 
 HELD_OUT = 9_000_000
-THRESHOLDS = {"glimpse": (2.0, 3.0, 4.0, 5.0, 6.0), "mcalens": (3.0, 3.5, 4.0, 4.5, 5.0)}
+THRESHOLDS = {"glimpse": (4.0, 5.0, 6.0), "mcalens": (3.0, 4.0, 5.0)}
 
 simulate = jax.jit(halo_light_cone, static_argnums=2)
 
@@ -84,7 +84,7 @@ def main() -> None:
     num = 2 if options.quick else options.num
     rows = [field_rows(number, case, kept, options) for number in range(num)]
     figures: dict[str, Any] = {"fields": num, "simulated": summary(rows)}
-    figures["thresholds"] = thresholds(case, 1 if options.quick else 3, options)
+    figures["thresholds"] = thresholds(case, 1 if options.quick else 2, options)
     figures["table1"] = on_benchmark(case, options)
     save(options, "estimators", figures)
 
@@ -162,7 +162,7 @@ def thresholds(case: Case, num: int, options) -> dict[str, dict[str, float]]:
         key = jax.random.key(0)
         exact = accuracy_observed(wiener(key, data).convergence, truth, data.mask).rmse
         for name, levels in THRESHOLDS.items():
-            for level in levels[::4] if options.quick else levels:
+            for level in levels[1:2] if options.quick else levels:
                 method = (
                     Sparse(level, b_mode=False, margin=0)
                     if name == "glimpse"
@@ -182,8 +182,9 @@ def on_benchmark(case: Case, options) -> dict[str, Any]:
     spectrum = read_power_spectrum(options.data / "ktng" / "power_spectrum.npy")
     methods = methods_for(spectrum, two_map_phase)
     plain = Sparse(3.0, reweightings=0, debias=False, b_mode=False, margin=0, phase=two_map_phase)
-    methods["glimpse 3 plain"] = plain
-    methods["glimpse 3"] = replace(plain, reweightings=2, debias=True)
+    if not options.quick:
+        methods["glimpse 3 plain"] = plain
+        methods["glimpse 3"] = replace(plain, reweightings=2, debias=True)
     denoiser, domain, _ = read_denoiser(None)
     methods["dlposterior"] = SampledPosterior(
         denoiser, Diffusion(), 2 if options.quick else 32, domain=domain, margin=0
@@ -203,7 +204,8 @@ def on_benchmark(case: Case, options) -> dict[str, Any]:
     wrapped = {name: keeping(name, method) for name, method in methods.items()}
     rows = score(case, wrapped, jax.random.key(options.seed))
     for name, (rmse, r) in PUBLISHED.items():
-        rows[name] |= {"published_rmse_A": rmse, "published_r_A": r}
+        if name in rows:
+            rows[name] |= {"published_rmse_A": rmse, "published_r_A": r}
     draw_methods(options.out / "estimators_g1.png", case, maps)
     return rows
 
@@ -212,7 +214,7 @@ def draw_methods(path: Path, case: Case, maps: dict[str, np.ndarray]) -> None:
     """All maps and the truth, one colour bar."""
     mask = np.asarray(case.shear.mask)
     panels = {"truth": np.asarray(case.truth), **maps, "observed": None}
-    del panels["glimpse 3 plain"]
+    panels.pop("glimpse 3 plain", None)
     columns = 4
     height = -(-len(panels) // columns)
     figure = new_figure(3.4 * columns, 3.4 * height + 0.3)

@@ -47,7 +47,7 @@ class Sparse:
     Args:
         threshold: :math:`\lambda`, in standard deviations of the noise; 0 for the
             unregularised fit, Kaiser-Squires where all is observed. The default is the best of
-            1 to 5 on simulated fields as deep as COSMOS; 3, which the comparison of Remy et al.
+            4 to 6 on simulated fields as deep as COSMOS; 3, which the comparison of Remy et al.
             took, lets noise through once it is debiased.
         num_scales: wavelet scales; None for those up to 20 arcminutes.
         positive: whether the convergence must not be negative: clusters on an empty sky.
