@@ -179,3 +179,8 @@ def test_table_of_estimators():
     for name, row in figures["simulated"].items():
         if name != "wiener":
             assert f"{row['rmse_ratio']:.3f} ± {row['rmse_ratio_error']:.3f} ({name})" in README
+    freed, plain = (figures["table1"][name] for name in ("glimpse 3", "glimpse 3 plain"))
+    assert (
+        f"ours has {freed['rmse_A'] * 100:.2f}e-2, {freed['r_A']:.2f} in metric A with its "
+        f"coefficients freed and {plain['rmse_A'] * 100:.2f}e-2, {plain['r_A']:.2f} without"
+    ) in README
