@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 from astropy.table import Table
-from conftest import in_single_precision
 
 from jaxmap.cli import main
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
@@ -293,7 +292,6 @@ def weights(tmp_path, spectrum):
     return path
 
 
-@in_single_precision
 def test_learned_posterior_from_the_command_line(catalog, weights, tmp_path, capsys):
     """In the network's pixels; stopped in the middle, the same command goes on to the same map."""
     flags = ["--method", "dlposterior", "--weights", str(weights), "--num-samples", "6"]
@@ -414,7 +412,6 @@ def test_flipped_signs_are_noticed(shared, tmp_path, capsys):
     assert "try --no-flip-e2" in capsys.readouterr().err
 
 
-@in_single_precision
 def test_demo_recovers_its_truth(tmp_path, capsys):
     flags = ["--num-samples", "6", "--num-steps", "8"]
     assert main(["demo", "--out", str(tmp_path / "demo"), *flags]) == 0
