@@ -214,6 +214,11 @@ def _add_map(subparsers: Any) -> None:
     estimator = parser.add_argument_group("estimator")
     add_estimator(estimator)
     estimator.add_argument(
+        "--unbinned",
+        action="store_true",
+        help="glimpse: fit the shape of every galaxy where it is, instead of means of pixels",
+    )
+    estimator.add_argument(
         "--margin", type=whole, help="masked pixels around the field (default: a quarter of it)"
     )
     _add_prior(parser)

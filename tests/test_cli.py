@@ -159,6 +159,28 @@ def refused(tmp_path, capsys, arguments, message):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
+def test_glimpse_of_single_galaxies(tmp_path, capsys):
+    """A halo in the middle: the same peak, the same map but for what pixels blur."""
+    table = make_table()
+    offset = -(table["ra"] - 150) * np.cos(np.radians(2)) + 1j * (table["dec"] - 2)
+    halo = -0.5 * (offset / abs(offset)) ** 2 / (1 + (abs(offset) / 0.05) ** 2)
+    table["e1"], table["e2"] = 0.3 * table["e1"] + halo.real, 0.3 * table["e2"] + halo.imag
+    table.write(tmp_path / "galaxies.fits")
+    flags = ["map", str(tmp_path / "galaxies.fits"), "--method", "glimpse", "--null-tests", "0"]
+    found = []
+    for number, more in enumerate(([], ["--unbinned"])):
+        out = tmp_path / f"{number}"
+        assert main([*flags, *more, "--margin", "4", "--out", str(out)]) == 0
+        found.append(read_mass_map(out / "mass_map.fits").convergence)
+    middle = np.array(found[0].shape) / 2
+    for convergence in found:
+        peak = np.unravel_index(np.argmax(convergence), convergence.shape)
+        assert np.hypot(*(peak - middle)) < 2
+    assert 0.9 < np.corrcoef(found[0].ravel(), found[1].ravel())[0, 1] < 0.9999
+    assert "Convergence (glimpse)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -178,6 +200,8 @@ def refused(tmp_path, capsys, arguments, message):
         (["--pixel-arcmin", "30", "--size", "300"], "deg wide"),
         (["--pixel-arcmin", "inf"], "pixel scale is inf"),
         (["--centre", "330,-2", "--shape-noise", "1"], "no galaxy lies within"),
+        (["--unbinned"], "--unbinned is of glimpse, not of"),
+        (["--unbinned", "--method", "glimpse", "--noise-samples", "9"], "of binned shear"),
     ],
 )
 def test_bad_settings_exit_2_and_leave_nothing(catalog, tmp_path, capsys, flags, message):
