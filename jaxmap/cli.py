@@ -28,6 +28,7 @@ from jaxmap.flags import (
     add_common,
     add_cosmology,
     add_estimator,
+    add_verbosity,
     mapping,
     name_or_number,
     pair,
@@ -38,7 +39,8 @@ from jaxmap.simulate_flags import add_simulate
 from jaxmap.train_flags import add_train
 
 PATHS = (
-    "catalog", "case", "config", "settings", "weights", "nz", "spectrum", "out", "json", "conformal"
+    "catalog", "case", "config", "settings", "weights", "nz", "spectrum", "conformal",
+    "input", "output", "out", "json",
 )  # fmt: skip
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
@@ -151,6 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_simulate(subparsers)
     add_train(subparsers)
     add_calibrate(subparsers)
+    _add_replay(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
     add_common(info, "commands.run_info")
     return parser
@@ -224,6 +227,21 @@ def _add_map(subparsers: Any) -> None:
     _add_prior(parser)
     _add_checks(parser)
     add_common(parser, "commands.run_map")
+
+
+def _add_replay(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "replay",
+        help="make an output again, from what it says of itself",
+        description="Read from a map, samples, figures or simulation how they were made, and make "
+        "them again: same command, settings and seed, and an input that is checked to be the same. "
+        "Of a map it says whether the new one is the same, bit for bit.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="a file that jaxmap wrote, or its folder")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where to make it again")
+    parser.add_argument("--input", metavar="FILE", help="where the input is now, if it was moved")
+    parser.set_defaults(run="replay_command.run_replay", x64=False)
+    add_verbosity(parser.add_argument_group("general"))
 
 
 def _add_checks(parser: argparse.ArgumentParser) -> None:

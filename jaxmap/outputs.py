@@ -52,7 +52,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     for name, value in vars(options).items():
         if value is None or name in aside:
             continue
-        if name in ("catalog", "case", "nz", "spectrum", "conformal"):
+        if name in ("catalog", "case", "nz", "spectrum", "conformal", "weights", "mask_from"):
             value = str(Path(value).absolute())
         elif name == "size":
             value = f"{value[1]}x{value[0]}"
