@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_NEAR, _NUM_TERMS = 0.25, 26  # |1 - x^2| below which the series is used, to 1e-16
+_NEAR, _NUM_TERMS = 0.1, 14  # |1 - x^2| below which the series is used, to 1e-15
 
 
 def nfw_convergence(x: jax.Array) -> jax.Array:
