@@ -142,7 +142,7 @@ def convergence_power(
 
 
 def angular_diameter_distance(z: ArrayLike, cosmology: Cosmology = PLANCK18) -> jax.Array:
-    r"""Angular diameter distance from us, :math:`\chi(z) / (1 + z)`, in physical Mpc (not Mpc/h)."""
+    r"""Angular diameter distance from us, :math:`\chi(z) / (1 + z)`, in Mpc (not Mpc/h)."""
     z = jnp.asarray(z, float)
     return comoving_distance(z, cosmology.omega_m) / (cosmology.h * (1 + z))
 

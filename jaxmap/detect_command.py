@@ -1,4 +1,4 @@
-"""What ``jaxmap detect`` does: read a map or samples, find peaks, write them, say what was found."""
+"""What ``jaxmap detect`` does: read a map or samples, find peaks, write them, and say so."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ from jaxmap.redshifts import (
 from jaxmap.two_columns import read_two_columns
 
 _RA_NAMES = {"ra", "raj2000", "alphaj2000", "radeg", "raicrs", "rightascension", "alpha"}
-_DEC_NAMES = {"dec", "decj2000", "dej2000", "deltaj2000", "decdeg", "deicrs", "declination", "delta"}
+_DEC_NAMES = {
+    "dec",
+    "decj2000",
+    "dej2000",
+    "deltaj2000",
+    "decdeg",
+    "deicrs",
+    "declination",
+    "delta",
+}
 
 
 def run_detect(options: argparse.Namespace) -> int:

@@ -125,32 +125,31 @@ def detect(
     peaks = find_peaks(filtered, threshold * sigma)
     groups = _groups(peaks, radius, max(1, int(np.ceil(least_probability * num))))
     share = np.array([len(group) / num for group in groups])
-    x, y, x_std, y_std = (
-        np.array([summary(values[group]) for group in groups])
-        for values, summary in (
-            (peaks.x, np.mean),
-            (peaks.y, np.mean),
-            (peaks.x, _spread),
-            (peaks.y, _spread),
-        )
-    )
+    x = np.array([peaks.x[group].mean() for group in groups])
+    y = np.array([peaks.y[group].mean() for group in groups])
     at = filtered[:, np.rint(y).astype(int), np.rint(x).astype(int)].astype(float)
-    contrast = aperture_contrast(samples, grid, x, y, aperture_arcmin)
     height = at.mean(axis=0)
     order = np.lexsort((-height, -share))
-    k = share * num
+    groups = [groups[number] for number in order]
+    x, y, share, height, at = x[order], y[order], share[order], height[order], at[:, order]
+    hits = share * num
+    contrast = aperture_contrast(samples, grid, x, y, aperture_arcmin)
     return Detections(
-        *(values[order] for values in (x, y, x_std, y_std, share)),
-        np.sqrt((k + 1) * (num - k + 1) / (num + 3.0))[order] / (num + 2),
-        height[order],
-        (at.std(axis=0, ddof=1) if num > 1 else np.full(len(x), np.nan))[order],
-        height[order] / sigma,
-        np.quantile(contrast, QUANTILES, axis=0)[:, order],
-        grid,
-        num,
-        scale,
-        float(sigma),
-        aperture_arcmin,
+        x=x,
+        y=y,
+        x_std=np.array([_spread(peaks.x[group]) for group in groups]),
+        y_std=np.array([_spread(peaks.y[group]) for group in groups]),
+        probability=share,
+        probability_std=np.sqrt((hits + 1) * (num - hits + 1) / (num + 3.0)) / (num + 2),
+        height=height,
+        height_std=at.std(axis=0, ddof=1) if num > 1 else np.full(len(x), np.nan),
+        snr=height / sigma,
+        contrast=np.quantile(contrast, QUANTILES, axis=0),
+        grid=grid,
+        num_samples=num,
+        scale=scale,
+        background=float(sigma),
+        aperture_arcmin=aperture_arcmin,
     )
 
 
@@ -205,7 +204,7 @@ def _groups(peaks: Peaks, radius: float, least: int) -> list[np.ndarray]:
     near = [np.array(found, int) for found in tree.query_ball_point(places, radius)]
     free = np.ones(len(places), bool)
     count = np.array([len(np.unique(peaks.sample[found])) for found in near])
-    groups = []
+    groups: list[np.ndarray] = []
     while True:
         best = int(np.argmax(np.where(free, count, -1)))
         if not free[best] or count[best] < least:

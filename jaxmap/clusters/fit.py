@@ -14,7 +14,8 @@ to the errors of mass of a massive cluster, more of a small one.
 
 References:
     Hoffman & Gelman (2014), JMLR 15, 1593 (NUTS); Phan, Pradhan & Jankowiak (2019),
-    arXiv:1912.11554 (numpyro); Hoekstra (2003), MNRAS 339, 1155 (structure along the line of sight).
+    arXiv:1912.11554 (numpyro); Hoekstra (2003), MNRAS 339, 1155 (structure along the line of
+    sight).
 """
 
 from __future__ import annotations
@@ -257,9 +258,7 @@ def draw_halo(key: jax.Array, z_lens: jax.Array, prior: HaloPrior) -> NFWHalo:
     )
 
 
-def _halo(
-    log10_mass: jax.Array, offset: jax.Array, z_lens: jax.Array, prior: HaloPrior
-) -> NFWHalo:
+def _halo(log10_mass: jax.Array, offset: jax.Array, z_lens: jax.Array, prior: HaloPrior) -> NFWHalo:
     mass = 10**log10_mass
     median = prior.concentration(mass, z_lens, prior.cosmology)
     zero = jnp.zeros_like(mass)

@@ -1,4 +1,4 @@
-"""Shear about a cluster as the fit of a halo wants it: a list of points, from a map or catalogue."""
+"""Shear about a cluster as a list of points, from a map or catalogue: for fits of haloes."""
 
 from __future__ import annotations
 

@@ -89,7 +89,11 @@ def nfw_halo(
             "(1 + q) exp(2 i angle) of an axis ratio q above 0, whose modulus is below 1"
         )
     return NFWHalo(
-        *(jnp.asarray(value, float) for value in (mass, concentration, z, x, y)),
+        mass=jnp.asarray(mass, float),
+        concentration=jnp.asarray(concentration, float),
+        z=jnp.asarray(z, float),
+        x=jnp.asarray(x, float),
+        y=jnp.asarray(y, float),
         ellipticity=None if ellipticity is None else jnp.asarray(ellipticity, complex),
         truncation=None if truncation is None else jnp.asarray(truncation, float),
         cosmology=cosmology,

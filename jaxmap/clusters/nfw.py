@@ -79,8 +79,7 @@ def _convergence_and_mean(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def enclosed(c: jax.Array) -> jax.Array:
-    r"""Mass of an NFW halo within :math:`c\, r_s`: :math:`m(c) = \ln(1 + c) - c / (1 + c)`, in units
-    of :math:`4 \pi \rho_s r_s^3`."""
+    r"""Mass within :math:`c\, r_s`, in :math:`4 \pi \rho_s r_s^3`: :math:`\ln(1+c) - c/(1+c)`."""
     return jnp.log1p(c) - c / (1 + c)
 
 
@@ -92,8 +91,8 @@ _NUM_STEPS = 60
 def truncated_convergence(x: jax.Array, tau: jax.Array) -> jax.Array:
     r"""Convergence of a smoothly truncated NFW halo over :math:`\kappa_s`.
 
-    .. math:: \rho(r) = \frac{\rho_s}{r (1 + r)^2} \left(\frac{\tau^2}{\tau^2 + r^2}\right)^2, \qquad
-              \frac{\kappa(x)}{\kappa_s} = 2 \int_0^\infty r\, \rho(r)\, dt, \quad r = x \cosh t
+    .. math:: \rho(r) = \frac{\rho_s}{r (1 + r)^2} \left(\frac{\tau^2}{\tau^2 + r^2}\right)^2,
+              \qquad \frac{\kappa}{\kappa_s} = 2 \int_0^\infty r\, \rho(r)\, dt, \quad r = x \cosh t
 
     with lengths in :math:`r_s`: the profile of `jaxmap.simulation.halos`.
 

@@ -43,7 +43,10 @@ def find_peaks(maps: jax.Array | np.ndarray, least: float) -> Peaks:
         y, x = np.nonzero(np.asarray(is_peak(field)) & (field > least))
         centre = field[y, x]
         height, offsets = centre.copy(), []
-        for before, after in ((field[y, x - 1], field[y, x + 1]), (field[y - 1, x], field[y + 1, x])):
+        for before, after in (
+            (field[y, x - 1], field[y, x + 1]),
+            (field[y - 1, x], field[y + 1, x]),
+        ):
             curvature = before - 2 * centre + after
             bent = curvature < 0
             offset = np.where(bent, (before - after) / (2 * np.where(bent, curvature, -1)), 0)
