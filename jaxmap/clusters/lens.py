@@ -164,6 +164,7 @@ def _scale_radius(halo: NFWHalo) -> jax.Array:
     return jnp.cbrt(3 * halo.mass / (4 * jnp.pi * density)) / halo.concentration
 
 
+@jax.jit
 def _lensing(
     halo: NFWHalo, x: ArrayLike, y: ArrayLike, inverse_critical: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
