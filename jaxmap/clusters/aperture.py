@@ -123,7 +123,7 @@ def aperture_contrast(
         # A window about the centre, so that samples on disk are not read whole.
         top, left = (max(0, int(c - 2 * radius) - 1) for c in (cy, cx))
         bottom, right = int(cy + 2 * radius) + 2, int(cx + 2 * radius) + 2
-        rows, columns = np.mgrid[top : min(bottom, ny), left : min(right, nx)]
+        rows, columns = np.mgrid[top : max(top, min(bottom, ny)), left : max(left, min(right, nx))]
         distance = np.hypot(columns - cx, rows - cy)
         disc = distance <= radius
         ring = (distance > math.sqrt(2) * radius) & (distance <= 2 * radius)
