@@ -9,8 +9,8 @@ The model: galaxies or pixels i with noise of inverse variances :math:`w_{a,i}`,
     e_{a,i} \sim N(g_a(x_i, y_i),\, w_{a,i}^{-1})
 
 with the reduced shear g of `jaxmap.clusters.lens` and the median concentration :math:`\bar c` of a
-relation. Other structure along the line of sight is not in the model: it adds some ten per cent
-to the errors of mass of a massive cluster, more of a small one.
+relation. Other structure along the line of sight is not in the model and not in its errors; it
+matters most for deep data and at large radii.
 
 References:
     Hoffman & Gelman (2014), JMLR 15, 1593 (NUTS); Phan, Pradhan & Jankowiak (2019),
