@@ -1,20 +1,20 @@
 """Detection of NFW clusters in posterior samples against their S/N (Remy et al., Sect. 7.3).
 
-A halo (z = 0.5, concentration 1, sources at z = 1) is added to simulated COSMOS-like fields; samples
-are filtered by the starlet aperture mass. Input S/N: largest filtered convergence of the halo over
-the standard deviation of the filtered background, the sky without the halo (Eq. 29); detection: a
-sample exceeds 3 such standard deviations (Eq. 30) within half the filter's size of the halo. The
-paper's Fig. 9 says 5 in its caption; both are given, and how often the limit is exceeded anywhere
-on the map, which is Eq. 30 to the letter and says nothing of the halo.
+A halo (z = 0.5, concentration 1, sources at z = 1) is added to simulated COSMOS-like fields, and
+samples are filtered by the starlet aperture mass. Input S/N: largest filtered convergence of the
+halo over the standard deviation of the filtered background, the sky without the halo (Eq. 29).
+Detection: a sample exceeds 3 such standard deviations (Eq. 30) within half the filter's size of the
+halo. The caption of the paper's Fig. 9 says 5, so both are given, and how often the limit is
+exceeded anywhere on the map, which is Eq. 30 to the letter and says nothing of the halo.
 
 The second half asks whether probabilities are calibrated: the share of samples with a peak at the
 halo, and at 16 places chosen beforehand, against whether the true sky has one; and the catalogue of
-`jaxmap.clusters.detect`, whose places the samples choose. Errors are by resampling fields.
+`jaxmap.clusters.detect`, whose places the samples choose. Errors are by resampling fields. Skies
+with a massive halo added are rarer in the prior than among these fields.
 
 The sky is the halo light cone of the shipped prior, the mask and noise the middle of the real
-COSMOS ones, fields periodic; skies with a massive halo added are rarer in the prior than here. Field
-by field in runs/: a run that is stopped goes on. Writes results/cluster_detection.json, .png and
-cluster_detection_stamps.png (Fig. F.1).
+COSMOS ones, fields periodic. Fields are kept in runs/: a run that is stopped goes on. Writes
+results/cluster_detection.json, .png and cluster_detection_stamps.png (Fig. F.1).
 """
 
 from __future__ import annotations

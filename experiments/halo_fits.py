@@ -80,9 +80,10 @@ def fitted(number: int, seed: int, kept: Path) -> dict:
     x, y = (axis.ravel() for axis in jnp.meshgrid(step, step))
     std = SHAPE_NOISE / DENSITY**0.5
     noise = std * jax.random.normal(key_noise, (2, x.size))
-    shapes = halo_reduced_shear(halo, x, y, mean, spread) + jax.lax.complex(*noise)
+    soft = jnp.asarray(0.4)
+    shapes = halo_reduced_shear(halo, x, y, mean, spread, soft) + jax.lax.complex(*noise)
     weight = jnp.full((2, x.size), 1 / std**2)
-    data = HaloData(x, y, shapes, weight, jnp.asarray(Z_LENS), mean, spread)
+    data = HaloData(x, y, shapes, weight, jnp.asarray(Z_LENS), mean, spread, soft)
     fit = fit_halo(key_fit, data, PRIOR, SETTINGS)
     truth = {
         "log10_mass": float(jnp.log10(halo.mass)),

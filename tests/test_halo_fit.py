@@ -37,7 +37,7 @@ def mock_map(seed=0, std=0.05):
     """Shear of `HALO` on the grid, with noise; a few pixels masked."""
     step_y, step_x = np.arange(24) - 11.5, np.arange(20) - 9.5
     density = inverse_critical_density(Z_LENS, 1.0)
-    g = halo_reduced_shear(HALO, step_x[None, :], step_y[:, None], density)
+    g = halo_reduced_shear(HALO, step_x[None, :], step_y[:, None], density, 1.0, 0.4)
     noise = std * np.random.default_rng(seed).normal(size=(2, *GRID.shape))
     errors = np.full(GRID.shape, std)
     errors[3:6, 3:6] = 0
@@ -50,14 +50,16 @@ def mock_catalog(num=3000, redshifts=True):
     x, y = rng.uniform(-10, 10, (2, num))
     ra, dec = Grid((1, 1), 1.0, CENTRE).wcs().all_pix2world(x, y, 0)
     z = rng.choice([0.2, 0.8, 1.5], num)
-    g = np.asarray(halo_reduced_shear(HALO, x, y, inverse_critical_density(Z_LENS, z)))
+    g = np.asarray(halo_reduced_shear(HALO, x, y, inverse_critical_density(Z_LENS, z), 1.0, 0.1))
     weight = rng.uniform(0.5, 2, num)
     shapes = g * np.conj(GRID.frame_rotation(ra))  # as seen against the galaxy's own north
     return shear_catalog(ra, dec, shapes, weight, z if redshifts else None)
 
 
 def residual(data, halo=HALO):
-    rest = data.shear - halo_reduced_shear(halo, data.x, data.y, data.inverse_critical, data.spread)
+    rest = data.shear - halo_reduced_shear(
+        halo, data.x, data.y, data.inverse_critical, data.spread, data.softening_arcmin
+    )
     return float(jnp.sum(data.weight[0] * jnp.abs(rest) ** 2) / 2)
 
 
@@ -101,7 +103,7 @@ def test_the_model_is_prior_times_likelihood():
         e = 0.2 * (point["unit_e1"] + 1j * point["unit_e2"])
         x, y = 0.8 * point["unit_x"], 0.8 * point["unit_y"]
         halo = nfw_halo(mass, c, Z_LENS, x, y, ellipticity=e)
-        g = halo_reduced_shear(halo, data.x, data.y, data.inverse_critical)
+        g = halo_reduced_shear(halo, data.x, data.y, data.inverse_critical, 1.0, 0.4)
         rest = np.asarray(data.shear - g)
         normal = sum(v**2 for name, v in point.items() if name != "log10_mass")
         return -0.5 * (np.sum(np.asarray(data.weight[0]) * np.abs(rest) ** 2) + normal)
@@ -209,7 +211,7 @@ def posterior_on_grid(data, prior):
         c = dutton14(10**m, Z_LENS) * jnp.exp(prior.scatter * u)
 
         halo = replace(HALO, mass=10**m, concentration=c, x=0.0 * m, y=0.0 * m)
-        g = halo_reduced_shear(halo, data.x, data.y, data.inverse_critical)
+        g = halo_reduced_shear(halo, data.x, data.y, data.inverse_critical, 1.0, 0.4)
         rest = data.shear - g
         chi2 = jnp.sum(data.weight[0] * rest.real**2 + data.weight[1] * rest.imag**2)
         return -0.5 * (chi2 + u**2)

@@ -226,7 +226,9 @@ def halo_model(data: HaloData, prior: HaloPrior) -> None:
         truncation=None if prior.truncation is None else jnp.asarray(prior.truncation),
         cosmology=prior.cosmology,
     )
-    expected = halo_reduced_shear(halo, data.x, data.y, data.inverse_critical, data.spread)
+    expected = halo_reduced_shear(
+        halo, data.x, data.y, data.inverse_critical, data.spread, data.softening_arcmin
+    )
     rest = data.shear - expected
     chi2 = jnp.sum(data.weight[0] * rest.real**2 + data.weight[1] * rest.imag**2)
     numpyro.factor("shapes", -chi2 / 2)

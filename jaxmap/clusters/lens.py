@@ -26,8 +26,8 @@ from jaxmap.cosmology import angular_diameter_distance, critical_density
 from jaxmap.grid import ARCMIN
 from jaxmap.matter_power import PLANCK18, Cosmology
 
-_CLOSEST = 1e-4
-"""Radii are held above this many scale radii: the convergence diverges at the centre."""
+_CORE = 1e-4
+"""Least softening in scale radii: the convergence diverges at the centre."""
 
 
 @jax.tree_util.register_dataclass
@@ -106,7 +106,11 @@ def scale_radius_arcmin(halo: NFWHalo) -> jax.Array:
 
 
 def halo_convergence(
-    halo: NFWHalo, x: ArrayLike, y: ArrayLike, inverse_critical: ArrayLike
+    halo: NFWHalo,
+    x: ArrayLike,
+    y: ArrayLike,
+    inverse_critical: ArrayLike,
+    softening_arcmin: ArrayLike = 0.0,
 ) -> jax.Array:
     r"""Convergence :math:`\kappa = \Sigma / \Sigma_{cr}` of a halo.
 
@@ -115,20 +119,28 @@ def halo_convergence(
         x, y: positions in arcminutes, broadcast against each other.
         inverse_critical: :math:`\Sigma_{cr}^{-1}` of the sources in Mpc^2/Msun, from
             `jaxmap.cosmology`; broadcast against the positions.
+        softening_arcmin: the radius r is taken for :math:`\sqrt{r^2 + s^2}`, and the shear times
+            :math:`r^2 / (r^2 + s^2)`, so that neither has a cusp at the centre; at least 1e-4
+            scale radii. An elliptical lens has a level core of that size.
 
     Returns:
-        In the precision of the positions; held constant within 1e-4 scale radii of the centre,
-        where it diverges logarithmically.
+        In the precision of the positions.
     """
-    return _lensing(halo, x, y, inverse_critical)[0]
+    return _lensing(halo, x, y, inverse_critical, softening_arcmin)[0]
 
 
-def halo_shear(halo: NFWHalo, x: ArrayLike, y: ArrayLike, inverse_critical: ArrayLike) -> jax.Array:
+def halo_shear(
+    halo: NFWHalo,
+    x: ArrayLike,
+    y: ArrayLike,
+    inverse_critical: ArrayLike,
+    softening_arcmin: ArrayLike = 0.0,
+) -> jax.Array:
     r"""Complex shear :math:`\gamma_1 + i \gamma_2` of a halo; arguments as `halo_convergence`.
 
     .. math:: \gamma = -\gamma_t\, e^{2 i \varphi}
     """
-    return _lensing(halo, x, y, inverse_critical)[1]
+    return _lensing(halo, x, y, inverse_critical, softening_arcmin)[1]
 
 
 def halo_reduced_shear(
@@ -137,6 +149,7 @@ def halo_reduced_shear(
     y: ArrayLike,
     inverse_critical: ArrayLike,
     spread: ArrayLike = 1.0,
+    softening_arcmin: ArrayLike = 0.0,
 ) -> jax.Array:
     r"""What galaxy shapes estimate: the reduced shear, inside critical curves its inverse.
 
@@ -144,14 +157,14 @@ def halo_reduced_shear(
               \langle e \rangle = g \;\text{ or }\; 1 / g^* \text{ where } |g| > 1
 
     Args:
-        halo, x, y, inverse_critical: as for `halo_convergence`.
+        halo, x, y, inverse_critical, softening_arcmin: as for `halo_convergence`.
         spread: s, the second number of `jaxmap.cosmology.mean_inverse_critical_density` where one
             number stands for sources of many redshifts.
 
     References:
         Seitz & Schneider (1997), A&A 318, 687; Schneider & Seitz (1995), A&A 294, 411 (|g| > 1).
     """
-    convergence, shear = _lensing(halo, x, y, inverse_critical)
+    convergence, shear = _lensing(halo, x, y, inverse_critical, softening_arcmin)
     rest = 1 - spread * convergence
     strong = jnp.abs(rest) ** 2 < shear.real**2 + shear.imag**2
     weak_rest = jnp.where(strong, 1, rest)
@@ -166,7 +179,7 @@ def _scale_radius(halo: NFWHalo) -> jax.Array:
 
 @jax.jit
 def _lensing(
-    halo: NFWHalo, x: ArrayLike, y: ArrayLike, inverse_critical: ArrayLike
+    halo: NFWHalo, x: ArrayLike, y: ArrayLike, inverse_critical: ArrayLike, softening: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
     """Convergence and shear in the precision of the positions."""
     x, y = jnp.broadcast_arrays(jnp.asarray(x), jnp.asarray(y))
@@ -176,27 +189,25 @@ def _lensing(
     surface = halo.mass / (4 * jnp.pi * scale**2 * enclosed(halo.concentration))
     strength = (jnp.asarray(inverse_critical) * surface).astype(dtype)
     theta = scale / (angular_diameter_distance(halo.z, halo.cosmology) * ARCMIN)
+    core = jnp.maximum(softening / theta, _CORE).astype(dtype)
     tau = None if halo.truncation is None else halo.truncation * halo.concentration
     tau = None if tau is None else tau.astype(dtype)
     along_x = ((x - halo.x) / theta).astype(dtype)
     along_y = ((y - halo.y) / theta).astype(dtype)
-    square = along_x**2 + along_y**2
-    away = square > _CLOSEST**2
-    along_x = jnp.where(away, along_x, _CLOSEST)
-    along_y = jnp.where(away, along_y, 0)
     if halo.ellipticity is not None:
-        size = jnp.sqrt(jnp.abs(halo.ellipticity) ** 2 + 1e-14)
-        turn = (halo.ellipticity + 1e-7) / jnp.abs(halo.ellipticity + 1e-7)
-        axis = jnp.sqrt(turn).astype(jnp.promote_types(dtype, jnp.complex64))
+        # A little off zero, where the direction of the major axis has no derivative.
+        ellipticity = (halo.ellipticity + 1e-7).astype(jnp.promote_types(dtype, jnp.complex64))
+        size = jnp.abs(ellipticity)
+        axis = jnp.sqrt(ellipticity / size)
         position = jax.lax.complex(along_x, along_y) * axis.conj()
         ratio = ((1 - size) / (1 + size)).astype(dtype)
-        convergence, shear = elliptical_deflection(position, ratio, tau)
+        convergence, shear = elliptical_deflection(position, ratio, tau, core)
         return strength * convergence, strength * shear * axis**2
-    safe = jnp.where(away, square, _CLOSEST**2)
-    radius = jnp.sqrt(safe)
+    square = along_x**2 + along_y**2 + core**2
+    radius = jnp.sqrt(square)
     if tau is None:
         convergence, tangential = nfw_convergence(radius), nfw_shear(radius)
     else:
         convergence, tangential = truncated_convergence(radius, tau), truncated_shear(radius, tau)
-    double = jax.lax.complex(along_x**2 - along_y**2, 2 * along_x * along_y) / safe
+    double = jax.lax.complex(along_x**2 - along_y**2, 2 * along_x * along_y) / square
     return strength * convergence, -strength * tangential * double

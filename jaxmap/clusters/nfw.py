@@ -152,13 +152,13 @@ def _minus_slope(r: jax.Array, tau: jax.Array) -> jax.Array:
 
 
 def elliptical_deflection(
-    position: jax.Array, ratio: jax.Array, tau: jax.Array | None
+    position: jax.Array, ratio: jax.Array, tau: jax.Array | None, core: jax.Array | float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
     r"""Convergence and shear of an NFW halo whose convergence is constant on ellipses.
 
     :math:`\kappa(\xi)` with :math:`\xi^2 = q\,(x^2 + y^2 / q^2)`, so that an ellipse keeps the
     area and mass of the circle. The second derivatives of the potential are, with
-    :math:`D = 1 - (1 - q^2) u` and :math:`s^2(u) = q\,u\,(x^2 + y^2 / D)`,
+    :math:`D = 1 - (1 - q^2) u` and :math:`s^2(u) = q\,u\,(x^2 + y^2 / D) + s_0^2`,
 
     .. math::
         \psi_{xx} = q (2 x^2 K_0 + J_0), \quad \psi_{yy} = q (2 y^2 K_2 + J_1), \quad
@@ -167,9 +167,11 @@ def elliptical_deflection(
         K_n = \int_0^1 \frac{u}{D^{n + 1/2}} \frac{d\kappa}{d(s^2/q)} du
 
     Args:
-        position: complex x + iy over the scale radius, major axis along x, any shape; not 0.
+        position: complex x + iy over the scale radius, major axis along x, any shape; without a
+            core not 0.
         ratio: axis ratio :math:`0 < q \le 1`.
         tau: truncation radius over scale radius, or None.
+        core: :math:`s_0`, within which the convergence is level.
 
     Returns:
         Real convergence and complex shear, over :math:`\kappa_s`.
@@ -182,9 +184,10 @@ def elliptical_deflection(
     du = _like(4 * _W * np.exp(-2 * _W**2) * _DW, x)
     d = 1 - (1 - ratio**2) * u
     plane = x[..., None] ** 2 + y[..., None] ** 2 / d
-    s = jnp.sqrt(ratio * u * plane)
+    square = ratio * u * plane + core**2
+    s = jnp.sqrt(square)
     value, slope = jax.jvp(lambda r: _convergence(r, tau), (s,), (s,))  # slope: s d kappa / ds
-    half = slope / (2 * plane)  # u d kappa / d(s^2 / q)
+    half = ratio * u * slope / (2 * square)  # u d kappa / d(s^2 / q)
     root = jnp.sqrt(d)
 
     def integral(values: jax.Array, power: int) -> jax.Array:
