@@ -1,8 +1,12 @@
 """Fits of haloes: data in the right frame, the density, NUTS against a known posterior."""
 
+import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +30,7 @@ from jaxmap.cosmology import inverse_critical_density, mean_inverse_critical_den
 from jaxmap.grid import Grid
 from jaxmap.redshifts import redshift_distribution
 
+SCRIPTS = Path(__file__).parents[1] / "experiments"
 CENTRE = (150.0, 60.0)
 GRID = Grid((24, 20), 1.0, CENTRE)
 Z_LENS = 0.3
@@ -225,3 +230,15 @@ def posterior_on_grid(data, prior):
         mean = np.sum(share * values)
         found[name] = (mean, math.sqrt(np.sum(share * (values - mean) ** 2)))
     return found
+
+
+@pytest.mark.slow
+def test_the_calibration_experiment_runs(tmp_path):
+    """Three clusters: chains mix, and every figure is there (`experiments/halo_fits.py`)."""
+    command = [sys.executable, str(SCRIPTS / "halo_fits.py"), "--quick", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    figures = json.loads((tmp_path / "halo_fits.json").read_text())
+    assert figures["clusters"] == 3 and figures["worst_rhat"] < 1.05
+    assert set(figures["sbc"]) == {"log10_mass", "concentration", "x", "y"}
+    assert sum(figures["sbc"]["log10_mass"]["counts"]) == 3
+    assert (tmp_path / "halo_fits.png").stat().st_size > 10_000
