@@ -141,6 +141,7 @@ def convergence_power(
     return power_spectrum(ell, limber_power(matter, redshifts, ell))
 
 
+@jax.jit
 def angular_diameter_distance(z: ArrayLike, cosmology: Cosmology = PLANCK18) -> jax.Array:
     r"""Angular diameter distance from us, :math:`\chi(z) / (1 + z)`, in Mpc (not Mpc/h)."""
     z = jnp.asarray(z, float)
@@ -153,6 +154,7 @@ def critical_density(z: ArrayLike, cosmology: Cosmology = PLANCK18) -> jax.Array
     return CRITICAL_DENSITY * cosmology.h**2 * rate**2
 
 
+@jax.jit
 def inverse_critical_density(
     z_lens: ArrayLike, z_source: ArrayLike, cosmology: Cosmology = PLANCK18
 ) -> jax.Array:
@@ -179,6 +181,7 @@ def inverse_critical_density(
     return angular_diameter_distance(z_lens, cosmology) * efficiency / CRITICAL_SURFACE_DENSITY
 
 
+@jax.jit
 def mean_inverse_critical_density(
     z_lens: ArrayLike, redshifts: RedshiftDistribution, cosmology: Cosmology = PLANCK18
 ) -> tuple[jax.Array, jax.Array]:

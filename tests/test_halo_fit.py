@@ -125,6 +125,7 @@ def test_the_model_is_prior_times_likelihood():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_haloes_drawn_from_the_prior():
     """Mean and standard deviation of the logarithms, within 4 standard errors."""
     prior = HaloPrior((13.5, 15.0), duffy08, scatter=0.3, centre_arcmin=0.5)

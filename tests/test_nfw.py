@@ -1,5 +1,6 @@
 """NFW lenses against colossus, pyccl, astropy, integrals and the package's own operator."""
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -138,11 +139,13 @@ def density(r, tau=np.inf):
     return 1 / (r * (1 + r) ** 2) / (1 + (r / tau) ** 2) ** 2
 
 
+@functools.cache
 def surface(x, tau=np.inf):
     """The density along the line of sight, by an adaptive integral."""
     return 2 * quad(lambda t: density(x * np.cosh(t), tau) * x * np.cosh(t), 0, 25, limit=200)[0]
 
 
+@functools.cache
 def mean_surface(x, tau=np.inf):
     """Inside x, by an integral over the logarithm of the radius."""
     return 2 * quad(lambda s: np.exp(-2 * s) * surface(x * np.exp(-s), tau), 0, 16)[0]
@@ -231,7 +234,7 @@ def test_reduced_shear_turns_over_inside_critical_curves():
 
 
 def differences_agree(base, x):
-    """Gradients of a sum of reduced shears against differences."""
+    """Derivatives of a sum of reduced shears against differences."""
 
     def total(parameters):
         log_mass, c, e, centre = parameters
@@ -241,20 +244,21 @@ def differences_agree(base, x):
         g = halo_reduced_shear(halo, x, 1.0, 3e-16)
         return jnp.sum(g.real + 0.5 * g.imag)
 
+    # Forward mode: along all parameters at once, each with another weight.
+    direction = jnp.asarray([0.3, 1.0, 0.5, -0.4])
+    slope_at = jax.jit(jax.vmap(lambda point: jax.jvp(total, (point,), (direction,))))
     step = 1e-3 if jax.config.read("jax_enable_x64") else 3e-2
-    moved = np.array([14.6, 4.0, 0.2, 0.1])
-    moved = moved + step * np.concatenate([np.zeros((1, 4)), np.eye(4), -np.eye(4)])
-    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(total)))(jnp.asarray(moved))
-    difference = (values[1:5] - values[5:]) / (2 * step)
-    np.testing.assert_allclose(gradients[0], difference, rtol=0.01, atol=1e-7)
-    return gradients[0]
+    point = jnp.asarray([14.6, 4.0, 0.2, 0.1])
+    values, slopes = slope_at(
+        point[None] + step * jnp.asarray([[-1.0], [0.0], [1.0]]) * direction[None]
+    )
+    np.testing.assert_allclose(slopes[1], (values[2] - values[0]) / (2 * step), rtol=0.01)
 
 
 def test_lenses_are_batched_and_differentiated():
     x = jnp.asarray([0.0, 0.5, 2.0])
     one = nfw_halo(5e14, 4.0, 0.3)
-    gradient = differences_agree(one, x)
-    assert gradient[2] == 0 and np.all(gradient[jnp.asarray([0, 1, 3])] != 0)
+    differences_agree(one, x)
     many = jax.vmap(lambda m: halo_shear(replace(one, mass=m), x, 1.0, 3e-16))
     found = many(jnp.asarray([1e14, 5e14]))
     np.testing.assert_allclose(found[1], halo_shear(one, x, 1.0, 3e-16), rtol=1e-5)
@@ -266,8 +270,7 @@ def test_lenses_are_batched_and_differentiated():
 @pytest.mark.parametrize("ellipticity", [None, 0j])
 def test_gradients_of_truncated_and_elliptical_lenses(ellipticity):
     base = nfw_halo(5e14, 4.0, 0.3, ellipticity=ellipticity, truncation=2.0)
-    gradient = differences_agree(base, jnp.asarray([0.5, 2.0]))
-    assert (gradient[2] == 0) == (ellipticity is None)
+    differences_agree(base, jnp.asarray([0.5, 2.0]))
 
 
 def test_precision_is_that_of_the_positions(dtype):

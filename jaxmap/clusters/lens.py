@@ -143,6 +143,7 @@ def halo_shear(
     return _lensing(halo, x, y, inverse_critical, softening_arcmin)[1]
 
 
+@jax.jit
 def halo_reduced_shear(
     halo: NFWHalo,
     x: ArrayLike,
