@@ -124,7 +124,8 @@ def judged_field(
     kept: Path,
 ) -> dict:
     """All masses in one field: the same sky, noise and place; kept in a file."""
-    settings = [list(masses), samples, survey.grid.shape[0]]
+    weights = read_denoiser()[2]["sha256"][:12]
+    settings = [list(masses), samples, survey.grid.shape[0], weights]
     path = kept / f"{method}-{seed}-{number:04d}.json"
     if path.exists():
         row = json.loads(path.read_text())
