@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import jaxmap
 from jaxmap.calibrate_flags import add_calibrate
 from jaxmap.config import with_config
+from jaxmap.detect_flags import add_detect
 from jaxmap.flags import (
     METHODS,
     NOISES,
@@ -39,8 +40,8 @@ from jaxmap.simulate_flags import add_simulate
 from jaxmap.train_flags import add_train
 
 PATHS = (
-    "catalog", "case", "config", "settings", "weights", "nz", "spectrum", "conformal",
-    "input", "output", "out", "json",
+    "catalog", "case", "map", "config", "settings", "weights", "nz", "spectrum", "conformal",
+    "match", "input", "output", "out", "json",
 )  # fmt: skip
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
@@ -153,6 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_simulate(subparsers)
     add_train(subparsers)
     add_calibrate(subparsers)
+    add_detect(subparsers)
     _add_replay(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
     add_common(info, "commands.run_info")
