@@ -16,11 +16,11 @@ import jaxmap
 from jaxmap.mapfiles import read_mass_map, read_provenance
 from jaxmap.outputs import write_config
 
-COMMANDS = ("map", "demo", "benchmark", "calibrate", "simulate maps", "simulate survey")
+COMMANDS = ("map", "detect", "demo", "benchmark", "calibrate", "simulate maps", "simulate survey")
 """Whose outputs can be made again."""
 
-_IN_FOLDERS = ("mass_map.fits", "report.json", "simulation.json")
-_INPUTS = ("catalog", "case", "mask_from")
+_IN_FOLDERS = ("mass_map.fits", "report.json", "simulation.json", "detections.ecsv")
+_INPUTS = ("catalog", "map", "case", "mask_from")
 
 
 def run_replay(options: argparse.Namespace) -> int:
@@ -96,10 +96,17 @@ def _of_simulation(path: Path) -> dict[str, Any]:
         return json.loads(file.attrs["record"])
 
 
+def _of_table(path: Path) -> dict[str, Any]:
+    from astropy.table import Table
+
+    return Table.read(path, format="ascii.ecsv").meta["jaxmap"]
+
+
 _READERS = {
     ".fits": read_provenance,
     ".nc": _of_netcdf,
     ".h5": _of_simulation,
+    ".ecsv": _of_table,
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
 }
 

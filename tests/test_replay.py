@@ -78,6 +78,15 @@ def test_simulated_maps_come_again(tmp_path, capsys):
         np.testing.assert_array_equal(one["convergence"], two["convergence"])
 
 
+def test_detections_come_again(made):
+    flags = ["--scale-arcmin", "9", "--threshold", "1", "--out"]
+    assert main(["detect", "first/mass_map.fits", *flags, "found"]) == 0
+    assert main(["replay", "found", "--out", "again", "-q"]) == 0
+    one, other = (Table.read(made / name / "detections.ecsv") for name in ("found", "again"))
+    assert len(one) > 0 and one.colnames == other.colnames
+    np.testing.assert_array_equal(one["snr"], other["snr"])
+
+
 def test_what_has_no_record(tmp_path, capsys):
     for name, text in (("a.json", json.dumps({"command": "rm"})), ("b.fits", ""), ("c.txt", "?")):
         (tmp_path / name).write_text(text)
