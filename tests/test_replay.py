@@ -79,7 +79,7 @@ def test_simulated_maps_come_again(tmp_path, capsys):
 
 
 def test_detections_come_again(made):
-    flags = ["--scale-arcmin", "9", "--threshold", "1", "--out"]
+    flags = ["--scale-arcmin", "9", "--aperture-arcmin", "9", "--threshold", "1", "--out"]
     assert main(["detect", "first/mass_map.fits", *flags, "found"]) == 0
     assert main(["replay", "found", "--out", "again", "-q"]) == 0
     one, other = (Table.read(made / name / "detections.ecsv") for name in ("found", "again"))
