@@ -54,7 +54,7 @@ def main() -> None:
     key = jax.random.fold_in(jax.random.key(HELD_OUT), options.seed)
     num = 4 if options.quick else 100
     figures: dict[str, Any] = {"cost": cost(denoiser)}
-    figures["training"] = {name: header["training"][name] for name in ("steps", "seconds")}
+    figures["training"] = length_of(header["training"])
     if options.table1:
         case = read_case(options.data / "ktng" / "table1.npz")
         grid = case.shear.grid
@@ -74,6 +74,12 @@ def main() -> None:
     save(options, "denoiser", figures)
     draw_levels(options.out / "denoiser.png", figures)
     draw_maps(options.out / "denoiser_maps.png", key, denoiser, cones[FIELD])
+
+
+def length_of(training: dict[str, Any]) -> dict[str, float]:
+    """Steps and seconds of a training, with those that it went on from."""
+    before = length_of(training["before"]) if "before" in training else {"steps": 0, "seconds": 0}
+    return {name: training[name] + before[name] for name in ("steps", "seconds")}
 
 
 def cost(denoiser: Denoiser) -> dict[str, float]:

@@ -40,7 +40,7 @@ def main() -> None:
     options = arguments(
         __doc__, runs={"type": Path, "default": Path("runs/scaling"), "help": "of the trainings"}
     )
-    side, steps, held_out = (32, 4, 2) if options.quick else (128, 800, 64)
+    side, steps, held_out = (32, 4, 2) if options.quick else (128, 400, 64)
     sizes = {"medium": (4, 8)} if options.quick else SIZES
     first = settings_of(sizes["medium"], steps, side, options.seed)
     source = open_source(first)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxmap
-from jaxmap.denoiser_files import Domain, write_denoiser
+from jaxmap.denoiser_files import Domain, read_denoiser, write_denoiser
 from jaxmap.hybrid_prior_files import write_hybrid_prior
 from jaxmap.spectra import pixel_variance
 from jaxmap.survey_network_files import write_generator, write_survey_denoiser
@@ -85,6 +85,9 @@ def keep_denoiser(
 ) -> str:
     """Write the weights and pictures of a denoiser; what to say about them."""
     path = out / "denoiser.npz"
+    if settings.start is not None:
+        header = read_denoiser(settings.start)[2]
+        record = {**record, "before": {"sha256": header["sha256"], **header["training"]}}
     denoiser = replace(fresh_denoiser(settings, source.spectrum), params=params)
     write_denoiser(path, denoiser, domain_of(settings), record)
     draw_examples(out / "examples.png", denoiser, source.validation, settings)

@@ -1,7 +1,9 @@
 """`jaxmap train` and what one does with its weights, and those that are shipped."""
 
 import json
+import tomllib
 from importlib import resources
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +120,18 @@ def test_bad_configurations_leave_nothing(tmp_path, capsys, text, word):
     assert main(["train", str(tmp_path / "bad.toml"), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert word in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_the_shipped_weights_know_all_their_trainings():
+    """One after the other, each by the settings of its file, from the weights of the one before."""
+    header, files = read_denoiser()[2], Path(__file__).parents[1] / "experiments" / "training"
+    training = header["training"]
+    for name in ("cosmos_last", "cosmos_longer", "cosmos"):
+        table = tomllib.loads((files / f"{name}.toml").read_text())
+        assert training["settings"] == table
+        assert training["steps"] == table["schedule"]["num_steps"]
+        assert ("before" in training) == ("start" in table)
+        training = training.get("before")
 
 
 def test_shipped_denoiser_is_small_and_beats_the_wiener_filter():
