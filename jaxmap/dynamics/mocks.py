@@ -8,6 +8,7 @@ backsplash galaxies and no galaxy-formation physics.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from jaxmap.dynamics.members import (
     cluster_members,
     concatenate,
     cut_cylinder,
+    keep_galaxies,
     numpy_generator,
     select,
 )
@@ -30,6 +32,8 @@ from jaxmap.dynamics.observables import basis, line_of_sight_velocity, lines_of_
 
 CHUNK = 2000
 """Haloes made at a time."""
+BLOCK = 1 << 16
+"""Galaxies whose velocities are computed at a time."""
 
 
 class MockClusters(NamedTuple):
@@ -112,11 +116,11 @@ def _observed(
     galaxies, member = Galaxies(*(part[order] for part in galaxies)), member[order]
     everything = _catalogue(galaxies, member, len(view_halo), about, table)
     cylinder = cut_cylinder(everything, recipe.aperture_mpc_h, recipe.velocity_cut_km_s)
-    pure = Galaxies(*(part[member] for part in galaxies))
-    whole = _catalogue(pure, member[member], len(view_halo), about, table)
-    rich = (select(one, one.richness > recipe.min_richness) for one in (cylinder, whole))
-    contaminated, clean = rich
-    return contaminated, clean
+    contaminated, pure = (
+        select(one, one.richness > recipe.min_richness)
+        for one in (cylinder, keep_galaxies(everything, member))
+    )
+    return contaminated, pure
 
 
 def _views(galaxies: Galaxies, view_halo: np.ndarray, lines: np.ndarray) -> Galaxies:
@@ -146,16 +150,27 @@ def _catalogue(
     galaxies: Galaxies, member: np.ndarray, num: int, about: dict, table: HaloTable
 ) -> ClusterMembers:
     counts = np.bincount(galaxies.halo, minlength=num)
-    velocity = line_of_sight_velocity(
-        galaxies.position[:, 2],
-        galaxies.velocity[:, 2],
-        redshift=table.redshift,
-        omega_m=table.omega_m,
-    )
     return cluster_members(
         np.hypot(galaxies.position[:, 0], galaxies.position[:, 1]),
-        velocity,
+        _seen_velocity(galaxies.position[:, 2], galaxies.velocity[:, 2], table),
         np.concatenate([[0], np.cumsum(counts)]),
         member=member,
         **about,
     )
+
+
+def _seen_velocity(depth: np.ndarray, velocity: np.ndarray, table: HaloTable) -> np.ndarray:
+    """`line_of_sight_velocity` in blocks of one size, so that it is compiled once."""
+    num = len(depth)
+    rows = max(1, -(-num // BLOCK))
+    blocks = (np.pad(part, (0, rows * BLOCK - num)).reshape(rows, BLOCK) for part in
+              (depth, velocity))  # fmt: skip
+    seen = [_velocity_block(*pair, table.redshift, table.omega_m) for pair in zip(*blocks)]
+    return np.concatenate(seen)[:num]
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _velocity_block(
+    depth: np.ndarray, velocity: np.ndarray, redshift: float, omega_m: float
+) -> jax.Array:
+    return line_of_sight_velocity(depth, velocity, redshift=redshift, omega_m=omega_m)

@@ -99,8 +99,8 @@ def line_of_sight_velocity(
         Ho et al. (2019), ApJ 887, 25, equations 17 to 22.
     """
     z = np.linspace(0, redshift + 0.25, 1024)
-    distance = np.asarray(comoving_distance(z, omega_m))
-    at_cluster = np.interp(redshift, z, distance)
+    distance = comoving_distance(z, omega_m)
+    at_cluster = comoving_distance(redshift, omega_m)
     depth = jnp.asarray(depth_mpc_h)
     kind = jnp.result_type(depth.dtype, float)
     table = [jnp.asarray(values, kind) for values in (distance - at_cluster, z)]
