@@ -18,9 +18,7 @@ OUTLIER_DEX = 1e10
 Scatter = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def scatter_in_quadrature(
-    sigma0: jax.Array, sigma1: jax.Array, richness: jax.Array
-) -> jax.Array:
+def scatter_in_quadrature(sigma0: jax.Array, sigma1: jax.Array, richness: jax.Array) -> jax.Array:
     r"""Scatter :math:`\sqrt{\sigma_0^2 + \sigma_1^2\,(100/N)}` in dex."""
     return jnp.sqrt(sigma0**2 + sigma1**2 * 100 / richness)
 
@@ -94,8 +92,6 @@ def fit_dependence(
 
     start = {"mu0": 0.0, "alpha0": 1.0, "sigma0": 0.15, "sigma1": 0.05, "outliers": 0.01}
     kernel: Any = NUTS(model, init_strategy=numpyro.infer.init_to_value(values=start))
-    sampler = MCMC(
-        kernel, num_warmup=num_warmup, num_samples=num_samples, progress_bar=False
-    )
+    sampler = MCMC(kernel, num_warmup=num_warmup, num_samples=num_samples, progress_bar=False)
     sampler.run(key)
     return {name: np.asarray(values) for name, values in sampler.get_samples().items()}

@@ -60,9 +60,7 @@ def masked_dispersion(velocity_km_s: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum(square) / (count - 1))
 
 
-def dispersions(
-    members: ClusterMembers, dispersion: Dispersion = standard_deviation
-) -> np.ndarray:
+def dispersions(members: ClusterMembers, dispersion: Dispersion = standard_deviation) -> np.ndarray:
     """The dispersion of every cluster in km/s; NaN for fewer than two galaxies."""
     found = np.full(len(members), np.nan)
     enough = np.flatnonzero(members.richness >= 2)
@@ -104,8 +102,9 @@ def clipped(
     if not num_sigma > 1:
         raise ValueError(f"num_sigma is {num_sigma}; expected more than 1, such as 3")
     for _ in range(max_rounds):
-        mean, width = cluster_means(members, members.velocity_km_s), dispersions(
-            members, dispersion
+        mean, width = (
+            cluster_means(members, members.velocity_km_s),
+            dispersions(members, dispersion),
         )
         width = np.where(np.isfinite(width), width, np.inf)
         away = np.abs(members.velocity_km_s - mean[members.cluster])

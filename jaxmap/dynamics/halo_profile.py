@@ -79,7 +79,10 @@ class DispersionTable:
 
 def dispersion_table(galaxy_share: float, beta: float) -> DispersionTable:
     """The table for galaxies whose concentration is ``galaxy_share`` of the matter's."""
-    log_c, log_r = np.linspace(np.log(0.7), np.log(40), 25), np.linspace(np.log(1e-3), np.log(4), 60)
+    log_c, log_r = (
+        np.linspace(np.log(0.7), np.log(40), 25),
+        np.linspace(np.log(1e-3), np.log(4), 60),
+    )
     s = np.geomspace(1e-3, 300, 1200)
     values = np.empty((len(log_c), len(log_r)))
     for i, c in enumerate(np.exp(log_c)):

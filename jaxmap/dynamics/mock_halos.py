@@ -30,7 +30,9 @@ class Galaxies(NamedTuple):
     velocity: np.ndarray
 
 
-def galaxy_counts(rng: np.random.Generator, log10_mass: np.ndarray, recipe: MockRecipe) -> np.ndarray:
+def galaxy_counts(
+    rng: np.random.Generator, log10_mass: np.ndarray, recipe: MockRecipe
+) -> np.ndarray:
     """Numbers of galaxies: Poisson about a lognormal about the mean."""
     scatter = recipe.galaxy_scatter
     factor = np.exp(scatter * rng.standard_normal(log10_mass.shape) - 0.5 * scatter**2)

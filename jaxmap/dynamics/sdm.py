@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.dynamics.divergence import Bags, divergences
+from jaxmap.dynamics.domain import Domain, domain_of, without_spread
 from jaxmap.dynamics.error_model import ErrorModel, fit_errors
 from jaxmap.dynamics.estimate import Flag, MassEstimate, flagged
 from jaxmap.dynamics.members import (
@@ -81,8 +82,7 @@ class SDM:
         scale: of the features.
         regression: fitted.
         errors: measured on held-out clusters.
-        mass_range: lowest and highest log10 mass of the training.
-        fewest: smallest richness of the training.
+        domain: what it was trained on.
         k: neighbour of the divergences.
         with_radius: SDM2D, on velocities and radii; otherwise SDM1D, on velocities.
     """
@@ -91,41 +91,27 @@ class SDM:
     scale: FeatureScale
     regression: Regression
     errors: ErrorModel
-    mass_range: tuple[float, float]
-    fewest: int
+    domain: Domain = field(metadata={"static": True})
     k: int = field(metadata={"static": True})
     with_radius: bool = field(metadata={"static": True})
 
     def __call__(self, key: jax.Array, members: ClusterMembers) -> MassEstimate:
         """Masses of clusters; those that divergences cannot be had for are flagged."""
         del key
-        few, flat = unusable(members, self.k, self.with_radius)
+        name = "SDM2D" if self.with_radius else "SDM1D"
+        self.domain.check(members, name)
+        few, flat = members.richness <= self.k, without_spread(members, self.with_radius)
         good = np.flatnonzero(~few & ~flat)
         mass = np.full(len(members), np.nan)
         if good.size:
             bags = features(select(members, good), self.scale, self.with_radius)
-            mass[good] = predict(self.regression, landmark_divergences(bags, self.landmarks, self.k))
-        known = np.nan_to_num(mass, nan=self.mass_range[0])
-        low, high = self.mass_range
+            mass[good] = predict(
+                self.regression, landmark_divergences(bags, self.landmarks, self.k)
+            )
+        known = np.nan_to_num(mass, nan=self.domain.low)
         flag = np.where(few, Flag.TOO_FEW, np.where(flat, Flag.NO_SPREAD, Flag.GOOD))
-        flag = flag | np.where((known < low) | (known > high), Flag.OUT_OF_RANGE, 0)
-        flag = flag | np.where(~few & (members.richness < self.fewest), Flag.SPARSE, 0)
-        return flagged(mass, self.errors(known), flag, "SDM2D" if self.with_radius else "SDM1D")
-
-
-def unusable(
-    members: ClusterMembers, k: int, with_radius: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters of too few galaxies for k neighbours, and those of galaxies all at one place."""
-    few = members.richness <= k
-    names = ("velocity_km_s", "radius_mpc_h") if with_radius else ("velocity_km_s",)
-    flat = np.zeros(len(members), bool)
-    for name in names:
-        values = getattr(members, name)
-        for i in np.flatnonzero(~few):
-            inside = values[members.offsets[i] : members.offsets[i + 1]]
-            flat[i] |= inside.min() == inside.max()
-    return few, flat
+        flag = flag | self.domain.flags(known, members)
+        return flagged(mass, self.errors(known), flag, name)
 
 
 def features(members: ClusterMembers, scale: FeatureScale, with_radius: bool) -> Bags:
@@ -230,8 +216,7 @@ def fit_sdm(
     Raises:
         ValueError: for fewer than 50 usable clusters.
     """
-    few, flat = unusable(members, k, with_radius)
-    members = select(members, ~few & ~flat)
+    members = select(members, (members.richness > k) & ~without_spread(members, with_radius))
     masses = require_masses(members)
     if len(members) < 50:
         raise ValueError(
@@ -251,8 +236,7 @@ def fit_sdm(
         scale=scale,
         regression=regression,
         errors=fit_errors(held_out, masses),
-        mass_range=(float(masses.min()), float(masses.max())),
-        fewest=int(members.richness.min()),
+        domain=domain_of(members),
         k=k,
         with_radius=with_radius,
     )
