@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import jaxmap
 from jaxmap.calibrate_flags import add_calibrate
 from jaxmap.config import with_config
+from jaxmap.dynamics_flags import add_dynamics
 from jaxmap.flags import (
     METHODS,
     NOISES,
@@ -151,6 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_simulate(subparsers)
     add_train(subparsers)
     add_calibrate(subparsers)
+    add_dynamics(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
     add_common(info, "commands.run_info")
     return parser

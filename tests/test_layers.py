@@ -28,9 +28,10 @@ LAYERS = [
     ["conformal", "null_tests"],
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
     ["training", "calibration"],
+    ["dynamics"],
     ["summary", "outputs", "production"],
-    ["commands", "simulate_flags", "train_flags", "calibrate_flags"],
-    ["simulate_command", "train_command", "calibrate_command"],
+    ["commands", "simulate_flags", "train_flags", "calibrate_flags", "dynamics_flags"],
+    ["simulate_command", "train_command", "calibrate_command", "dynamics_command"],
     ["cli"],
     ["__main__"],
 ]

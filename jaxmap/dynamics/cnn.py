@@ -308,7 +308,8 @@ def preset_from(values: dict[str, Any]) -> Preset:
     """The preset of `described`, after JSON."""
 
     def network(one: dict[str, Any]) -> PhaseSpaceCNN:
-        return PhaseSpaceCNN(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()})
+        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}
+        return PhaseSpaceCNN(**sizes)
 
     return Preset(
         **{

@@ -157,14 +157,14 @@ def _rectangle(
 @partial(jax.jit, static_argnums=3)
 def _kth_brute(queries: jax.Array, points: jax.Array, sizes: jax.Array, k: int) -> jax.Array:
     """Log distance of every query to its k-th neighbour in every sample, ``(samples, queries)``."""
-    return jax.lax.map(lambda one: _log_kth(queries, *one, k), (points, sizes))
+    return jax.lax.map(lambda one: _log_kth(queries, one[0], one[1], k), (points, sizes))
 
 
 @partial(jax.jit, static_argnums=2)
 def _kth_own(points: jax.Array, sizes: jax.Array, k: int) -> jax.Array:
     def own(one: tuple[jax.Array, jax.Array]) -> jax.Array:
         inside = jnp.arange(one[0].shape[0]) < one[1]
-        return _log_kth(jnp.where(inside[:, None], one[0], 0), *one, k)
+        return _log_kth(jnp.where(inside[:, None], one[0], 0), one[0], one[1], k)
 
     return jax.lax.map(own, (points, sizes))
 

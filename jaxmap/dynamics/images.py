@@ -6,7 +6,7 @@ share of the sample's standard deviation, and never so small that a galaxy falls
 functions of one cluster work under jit, vmap and grad.
 
 References:
-    Ho et al. (2019), ApJ 887, 25, section 3.1; Scott (2015), Multivariate Density Estimation, ch. 6.
+    Ho et al. (2019), ApJ 887, 25, section 3.1; Scott (2015), Multivariate Density Estimation.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -94,8 +94,7 @@ def cluster_members(
         ValueError: for unequal lengths, values that are not finite, negative radii, offsets that
             do not partition the galaxies, or galaxies outside the cylinder that is named.
     """
-    radius, velocity = (np.ma.filled(np.ma.asarray(values, float), np.nan) for values in
-                        (radius_mpc_h, velocity_km_s))  # fmt: skip
+    radius, velocity = _unmasked(radius_mpc_h), _unmasked(velocity_km_s)
     bounds = np.asarray(offsets)
     if radius.ndim != 1 or radius.shape != velocity.shape:
         raise ValueError(
@@ -151,14 +150,14 @@ def select(members: ClusterMembers, which: ArrayLike) -> ClusterMembers:
     sizes = members.richness[chosen]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     rows = np.repeat(members.offsets[chosen] - offsets[:-1], sizes) + np.arange(offsets[-1])
-    columns = {name: getattr(members, name) for name in PER_CLUSTER}
+    columns: dict[str, Any] = {name: getattr(members, name) for name in PER_CLUSTER}
     return replace(
         members,
         radius_mpc_h=members.radius_mpc_h[rows],
         velocity_km_s=members.velocity_km_s[rows],
         member=None if members.member is None else members.member[rows],
         offsets=offsets,
-        **{name: None if values is None else values[chosen] for name, values in columns.items()},
+        **{name: None if v is None else v[chosen] for name, v in columns.items()},  # type: ignore[arg-type]
     )
 
 
@@ -223,7 +222,7 @@ def concatenate(parts: Sequence[ClusterMembers]) -> ClusterMembers:
         )
     sizes = np.concatenate([part.richness for part in parts])
 
-    def joined(name: str) -> np.ndarray | None:
+    def joined(name: str) -> Any:
         values = [getattr(part, name) for part in parts]
         return None if any(v is None for v in values) else np.concatenate(values)
 
@@ -272,10 +271,14 @@ def numpy_generator(key: jax.Array) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
 
 
+def _unmasked(values: ArrayLike) -> np.ndarray:
+    return np.asarray(np.ma.filled(np.ma.asarray(values, float), np.nan))
+
+
 def _column(name: str, values: ArrayLike | None, size: int, kind: type) -> np.ndarray | None:
     if values is None:
         return None
-    array = np.asarray(values, kind)
+    array: np.ndarray = np.asarray(values, kind)
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}; expected {(size,)}")
     if kind is float and not np.isfinite(array).all():

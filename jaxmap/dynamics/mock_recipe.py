@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import jax
 import numpy as np
@@ -97,9 +98,9 @@ def halo_table() -> HaloTable:
     """The shipped table, at redshift 0.117."""
     source = resources.files("jaxmap") / "data" / "cluster_mocks.npz"
     with source.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        values = {name: file[name] for name in file.files}
-    numbers = {name: float(values.pop(name)) for name in ("redshift", "omega_m")}
-    return HaloTable(**numbers, **values)
+        values: dict[str, Any] = {name: file[name] for name in file.files}
+    redshift, omega_m = (float(values.pop(name)) for name in ("redshift", "omega_m"))
+    return HaloTable(redshift, omega_m, **values)
 
 
 def flat_masses(key: jax.Array, num: int, low: float = 13.5, high: float = 15.3) -> np.ndarray:

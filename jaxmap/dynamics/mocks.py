@@ -162,10 +162,11 @@ def _catalogue(
 def _seen_velocity(depth: np.ndarray, velocity: np.ndarray, table: HaloTable) -> np.ndarray:
     """`line_of_sight_velocity` in blocks of one size, so that it is compiled once."""
     num = len(depth)
+    pair = np.stack([depth, velocity])
     rows = max(1, -(-num // BLOCK))
-    blocks = (np.pad(part, (0, rows * BLOCK - num)).reshape(rows, BLOCK) for part in
-              (depth, velocity))  # fmt: skip
-    seen = [_velocity_block(*pair, table.redshift, table.omega_m) for pair in zip(*blocks)]
+    filled = np.pad(pair, ((0, 0), (0, rows * BLOCK - num))).reshape(2, rows, BLOCK)
+    seen = [_velocity_block(*block, table.redshift, table.omega_m) for block in
+            np.moveaxis(filled, 1, 0)]  # fmt: skip
     return np.concatenate(seen)[:num]
 
 

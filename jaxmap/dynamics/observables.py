@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxmap.cosmology import comoving_distance
 
@@ -17,7 +18,7 @@ OMEGA_M = 0.307115
 """Matter density of the MultiDark Planck cosmology, which the published mocks have."""
 
 
-def basis(direction: jax.Array) -> jax.Array:
+def basis(direction: ArrayLike) -> jax.Array:
     r"""Orthonormal axes :math:`(\hat x, \hat y, \hat z)` with z along a direction.
 
     Args:
@@ -29,7 +30,8 @@ def basis(direction: jax.Array) -> jax.Array:
     References:
         Duff et al. (2017), JCGT 6, 1, for axes without a singular direction.
     """
-    z = direction / jnp.linalg.norm(direction)
+    along = jnp.asarray(direction, float)
+    z = along / jnp.linalg.norm(along)
     sign = jnp.where(z[2] < 0, -1.0, 1.0).astype(z.dtype)
     a = -1 / (sign + z[2])
     b = z[0] * z[1] * a
@@ -70,9 +72,9 @@ def add_velocities(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def line_of_sight_velocity(
-    depth_mpc_h: jax.Array,
-    velocity_km_s: jax.Array,
-    cluster_velocity_km_s: float | jax.Array = 0.0,
+    depth_mpc_h: ArrayLike,
+    velocity_km_s: ArrayLike,
+    cluster_velocity_km_s: ArrayLike = 0.0,
     redshift: float = 0.117,
     omega_m: float = OMEGA_M,
 ) -> jax.Array:

@@ -85,12 +85,12 @@ class BinnedResiduals(NamedTuple):
 
     Attributes:
         centre: of the bins, log10 mass, shape ``(n,)``.
-        count: clusters, shape ``(n,)``.
+        num: clusters, shape ``(n,)``.
         percentiles: 16, 50 and 84, shape ``(n, 3)``.
     """
 
     centre: np.ndarray
-    count: np.ndarray
+    num: np.ndarray
     percentiles: np.ndarray
 
 
@@ -99,9 +99,9 @@ def binned_residuals(
 ) -> BinnedResiduals:
     """Residuals as a function of true mass (Figure 8 of Ho et al. 2019)."""
     where = np.digitize(log10_mass, edges) - 1
-    num = len(edges) - 1
-    found = np.full((num, 3), np.nan)
-    count = np.bincount(where[(where >= 0) & (where < num)], minlength=num)
-    for i in np.flatnonzero(count >= 5):
+    bins = len(edges) - 1
+    found = np.full((bins, 3), np.nan)
+    num = np.bincount(where[(where >= 0) & (where < bins)], minlength=bins)
+    for i in np.flatnonzero(num >= 5):
         found[i] = np.percentile(residual[where == i], [16, 50, 84])
-    return BinnedResiduals(0.5 * (edges[1:] + edges[:-1]), count, found)
+    return BinnedResiduals(0.5 * (edges[1:] + edges[:-1]), num, found)

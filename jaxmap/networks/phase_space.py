@@ -16,6 +16,34 @@ import optax
 from flax import linen as nn
 
 
+class VelocityConv(nn.Module):
+    """Convolution along the first axis, zeros beyond its ends, as one matrix product.
+
+    On processors that is several times as fast as XLA's convolution and its gradient.
+
+    Args:
+        filters: number of outputs.
+        width: of the kernel, odd.
+    """
+
+    filters: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply to shape ``(batch, length, channels)``."""
+        batch, length, channels = x.shape
+        shape = (self.width, channels, self.filters)
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.filters,)).astype(x.dtype)
+        half = self.width // 2
+        wide = jnp.pad(x, ((0, 0), (half, half), (0, 0)))
+        taps = [wide[:, i : i + length] for i in range(self.width)]
+        rows = jnp.concatenate(taps, axis=2).reshape(batch * length, -1)
+        product = rows @ kernel.reshape(-1, self.filters) + bias[None, :]
+        return product.reshape(batch, length, self.filters)
+
+
 class PhaseSpaceCNN(nn.Module):
     """Two convolutions along velocity, max pooling, dropout, and dense layers to one number.
 
@@ -38,7 +66,7 @@ class PhaseSpaceCNN(nn.Module):
         """Apply to images of shape ``(batch, velocities, radii)``; returns shape ``(batch,)``."""
         glorot = nn.initializers.glorot_uniform()
         for filters, width in zip(self.filters, self.widths, strict=True):
-            x = nn.relu(nn.Conv(filters, (width,), padding="SAME", kernel_init=glorot)(x))
+            x = nn.relu(VelocityConv(filters, width)(x))
         if self.pool > 1:
             x = nn.max_pool(x, (self.pool,), (self.pool,))
         x = nn.Dropout(self.dropout, deterministic=not training)(x)
@@ -101,7 +129,7 @@ def start(params: Any, learning: Learning) -> EpochState:
 @partial(jax.jit, static_argnums=0)
 def apply(network: PhaseSpaceCNN, params: Any, images: jax.Array) -> jax.Array:
     """Outputs of the network, shape ``(batch,)``."""
-    output: jax.Array = network.apply({"params": params}, images)
+    output: Any = network.apply({"params": params}, images)
     return output
 
 
@@ -168,8 +196,8 @@ def _loss(
     targets: jax.Array,
     key: jax.Array,
 ) -> jax.Array:
-    output = network.apply({"params": params}, images, True, rngs={"dropout": key})
-    error = jnp.mean((jnp.asarray(output) - targets) ** 2)
+    output: Any = network.apply({"params": params}, images, True, rngs={"dropout": key})
+    error = jnp.mean((output - targets) ** 2)
     if learning.l2:
         error += learning.l2 * sum(jnp.sum(layer["kernel"] ** 2) for layer in params.values())
     return error
