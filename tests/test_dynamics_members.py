@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 from jaxmap.dynamics.members import (
     cluster_members,
@@ -89,7 +90,7 @@ def test_bad_galaxies_are_refused(changes, message):
 
 def test_other_bad_input_is_refused():
     members = ragged()
-    with pytest.raises(ValueError, match="sampling rate is 1.5"):
+    with pytest.raises(ValueError, match=r"sampling rate is 1\.5"):
         subsample(jax.random.key(0), members, 1.5)
     with pytest.raises(ValueError, match="differ in aperture"):
         concatenate([members, cut_cylinder(members, 1.0, 500)])
@@ -100,8 +101,9 @@ def test_other_bad_input_is_refused():
 
 
 def test_axes_are_orthonormal_for_any_direction():
-    axes = jax.vmap(basis)(jnp.asarray(np.concatenate([lines_of_sight(40), [[0, 0, -1]]])))
-    identity = jnp.einsum("nij,nkj->nik", axes, axes)
+    axes = jax.jit(jax.vmap(basis))(jnp.asarray(np.concatenate([lines_of_sight(40), [[0, 0, -1]]])))
+    axes = np.asarray(axes)
+    identity = np.einsum("nij,nkj->nik", axes, axes)
     np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), (41, 3, 3)), atol=1e-6)
     np.testing.assert_allclose(np.linalg.det(axes), 1, atol=1e-6)
     np.testing.assert_allclose(axes[:40, 2], lines_of_sight(40), atol=1e-6)
@@ -118,14 +120,12 @@ def test_lines_of_sight_are_even():
 
 
 def test_velocities_add_as_special_relativity_says(dtype):
-    """Against rapidities and astropy's distances; slow and near, they add as usual."""
-    from astropy.cosmology import FlatLambdaCDM
-
-    universe = FlatLambdaCDM(H0=100, Om0=0.307115)
+    """Against rapidities, and distances by scipy."""
     z = np.array([0.10, 0.117, 0.13])
-    depth = (universe.comoving_distance(z) - universe.comoving_distance(0.117)).value
+    rate = lambda x: np.sqrt(0.307115 * (1 + x) ** 3 + 1 - 0.307115)  # noqa: E731
+    depth = np.array([2997.92458 * quad(lambda x: 1 / rate(x), 0.117, end)[0] for end in z])
     moving, cluster = np.array([300.0, -900.0, 0.0]), 250.0
-    seen = line_of_sight_velocity(depth.astype(dtype), moving.astype(dtype), cluster)
+    seen = jax.jit(line_of_sight_velocity)(depth.astype(dtype), moving.astype(dtype), cluster)
     rapidity = np.arctanh(moving / LIGHT_SPEED_KM_S) + np.log1p(z)
     frame = np.arctanh(cluster / LIGHT_SPEED_KM_S) + np.log1p(0.117)
     expected = LIGHT_SPEED_KM_S * np.tanh(rapidity - frame)
@@ -136,7 +136,7 @@ def test_velocities_add_as_special_relativity_says(dtype):
 
 
 def test_velocities_have_gradients():
-    slope = jax.grad(lambda d: line_of_sight_velocity(d, 0.0))(0.0)
+    slope = jax.jit(jax.grad(lambda d: line_of_sight_velocity(d, 0.0)))(0.0)
     assert slope == pytest.approx(100 * 1.0557 / 1.117, rel=0.01)  # H(z) / (1 + z)
 
 

@@ -184,7 +184,7 @@ def test_bad_requests(masses, lines, message):
         mock_clusters(KEY, masses, lines)
     with pytest.raises(ValueError, match="at least 1"):
         flat_masses(KEY, 0)
-    with pytest.raises(ValueError, match="within 11.5 to 15.8"):
+    with pytest.raises(ValueError, match=r"within 11\.5 to 15\.8"):
         halo_masses(KEY, 5, 10, 12)
 
 

@@ -42,38 +42,42 @@ def test_divergences_agree_with_a_tree(dimension):
         for i in range(3)
     ]
     np.testing.assert_allclose(found, expected, atol=2e-5)
-    alone = kl_divergence(jnp.asarray(p.points[5:35]), jnp.asarray(q.points[4:]))
+    alone = jax.jit(kl_divergence)(jnp.asarray(p.points[5:35]), jnp.asarray(q.points[4:]))
     assert alone == pytest.approx(expected[1][1], abs=2e-5)
 
 
 def test_divergence_of_gaussians():
-    """The mean over many samples is the analytic value, and not that of the other direction."""
+    """The mean over many samples is the analytic value, and not that of the other direction.
+
+    That other direction, to a narrower q, is underestimated where q's sample does not reach: less
+    so the more points there are.
+    """
     num, size = 100, 300
     p, q = bags([size] * num, 1), bags([size] * num, 1, 1, 1.5)
-    pair = jax.jit(jax.vmap(kl_divergence))
-    shape = (num, size, 1)
-    narrow, wide = (jnp.asarray(x.points.reshape(shape)) for x in (p, q))
     forward = np.log(1.5) + 1 / (2 * 1.5**2) - 0.5
     reverse = -np.log(1.5) + 1.5**2 / 2 - 0.5
-    there, back = np.asarray(pair(narrow, wide)), np.asarray(pair(wide, narrow))
+    there, back = (np.diag(divergences(*pair)) for pair in ((p, q), (q, p)))
     error = there.std(ddof=1) / np.sqrt(num)
-    # The estimator's own bias at 300 points is a few per cent of the divergence.
-    assert abs(there.mean() - forward) < 4 * error + 0.01
-    assert abs(there.mean() - reverse) > 4 * error + 0.01
-    assert abs(back.mean() - reverse) < 4 * back.std(ddof=1) / np.sqrt(num) + 0.02
+    # Negative estimates count as 0, which adds about 0.002 here.
+    assert abs(there.mean() - forward) < 4 * error + 0.002
+    assert abs(there.mean() - reverse) > 4 * error + 0.002
+    few = np.diag(divergences(bags([40] * num, 1, 2, 1.5), bags([40] * num, 1, 3)))
+    assert few.mean() < back.mean() < reverse
 
 
 def test_divergence_is_differentiable_and_masks_points():
     x, y = (jnp.asarray(bags([9], 2, seed).points) for seed in (3, 4))
-    slope = jax.grad(lambda shift: kl_divergence(x + shift, y, 2))(1.5)
+    shifted = jax.jit(lambda shift: kl_divergence(x + shift, y, 2))
+    slope = jax.jit(jax.grad(shifted))(1.5)
     step = 1e-4
-    ends = [float(kl_divergence(x + 1.5 + s, y, 2)) for s in (-step, step)]
+    ends = [float(shifted(1.5 + s)) for s in (-step, step)]
     if x.dtype == jnp.float64:
         assert slope == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-3)
     assert jnp.isfinite(slope)
     inside = jnp.arange(9) < 7
-    masked = kl_divergence(x, y, 2, x_mask=inside, y_mask=inside)
-    assert masked == pytest.approx(float(kl_divergence(x[:7], y[:7], 2)), rel=1e-5)
+    masked = jax.jit(kl_divergence, static_argnums=2)(x, y, 2, inside, inside)
+    whole = by_tree(np.asarray(x[:7]), np.asarray(y[:7]), 2)
+    assert float(masked) == pytest.approx(whole, rel=1e-4)
 
 
 def test_samples_of_too_few_points_are_refused():
@@ -126,10 +130,11 @@ def test_unusable_clusters_are_flagged(machine):
         [[], [5.0], [1.0, 2, 3], np.linspace(-500, 500, 9), [7.0] * 30],
         aperture_mpc_h=1.6,
         velocity_cut_km_s=2200.0,
+        log10_mass=[14.0] * 5,
     )
     found = machine(KEY, members)
     few, nine, flat = Flag.TOO_FEW, Flag.SPARSE, Flag.NO_SPREAD
-    assert (found.flag[:3] & few == few).all() and found.flag[3] & nine and found.flag[4] & flat
+    assert ((found.flag[:3] & few) > 0).all() and found.flag[3] & nine and found.flag[4] & flat
     assert np.isfinite(found.log10_mass).tolist() == [False] * 3 + [True, False]
     with pytest.raises(ValueError, match="the same cylinder: use cut_cylinder"):
         machine(KEY, clusters_from_lists([[2.5] * 9], [np.linspace(-500, 500, 9)]))

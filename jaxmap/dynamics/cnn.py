@@ -207,7 +207,7 @@ def train_network(
         jnp.asarray(low + share * (high - low), jnp.float32),
     )
     key_first, key_epochs = jax.random.split(key)
-    params = initialise(network, key_first, images.shape[1:])
+    params = initialise(network, key_first, (images.shape[1], images.shape[2]))
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
 
     def advance(step: int, state: EpochState) -> tuple[EpochState, jax.Array]:

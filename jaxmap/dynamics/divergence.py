@@ -5,7 +5,8 @@ r"""Kullback-Leibler divergence between samples, from nearest neighbours.
 
 :math:`\rho_k` is the distance of :math:`x_i` to its k-th neighbour among the n points of p (itself
 left out), :math:`\nu_k` that to its k-th neighbour among the m points of q. Negative estimates
-count as 0. Distances have a floor, since rounded velocities may coincide.
+count as 0, and where no point of q is near those of p the divergence comes out too small. Distances
+have a floor, since rounded velocities may coincide.
 
 References:
     Wang, Kulkarni & Verdú (2009), IEEE Trans. Inf. Theory 55, 2392, equation 5.
@@ -131,13 +132,13 @@ def own_log_distance(p: Bags, k: int) -> np.ndarray:
 
 
 def _buckets(bags: Bags) -> list[tuple[np.ndarray, int]]:
-    """Groups of samples of like size, each with the power of four that holds them."""
-    powers = np.maximum(np.ceil(np.log2(np.maximum(bags.sizes, 1)) / 2), 2)
+    """Groups of samples of like size, each with the power of eight that holds them."""
+    powers = np.maximum(np.ceil(np.log2(np.maximum(bags.sizes, 1)) / 3), 2)
     groups = []
     for power in np.unique(powers):
         inside = np.flatnonzero(powers == power)
         for first in range(0, len(inside), REFERENCES):
-            groups.append((inside[first : first + REFERENCES], int(4**power)))
+            groups.append((inside[first : first + REFERENCES], int(8**power)))
     return groups
 
 

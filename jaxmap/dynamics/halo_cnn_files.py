@@ -112,6 +112,7 @@ class _Restricted(pickle.Unpickler):
     """An unpickler that resolves the names above and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
+        module = "builtins" if module == "__builtin__" else module  # as Python 2 called it
         if (module, name) in _SHELLS:
             return _SHELLS[module, name]
         if module in _ARRAYS and name in ("_reconstruct", "scalar"):

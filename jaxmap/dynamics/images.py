@@ -137,12 +137,12 @@ def images_of(
     """
     found = np.empty((len(members), num, num if with_radius else 1), np.float32)
     settings = (with_radius, aperture_mpc_h, velocity_cut_km_s, bandwidth, num, tilted)
-    powers = np.maximum(np.ceil(np.log2(np.maximum(members.richness, 1)) / 2), 2)
+    powers = np.maximum(np.ceil(np.log2(np.maximum(members.richness, 1)) / 3), 2)
     for power in np.unique(powers):
         inside = np.flatnonzero(powers == power)
         for first in range(0, len(inside), BATCH):
             which = inside[first : first + BATCH]
-            block = padded(members, which, int(4**power), BATCH)
+            block = padded(members, which, int(8**power), BATCH)
             arrays = (np.asarray(x, np.float32) for x in block[:2])
             found[which] = np.asarray(_batch(*arrays, block.mask, *settings))[: len(which)]
     return found

@@ -110,6 +110,7 @@ class EpochState(NamedTuple):
     moments: Any
 
 
+@partial(jax.jit, static_argnums=(0, 2))
 def initialise(network: PhaseSpaceCNN, key: jax.Array, shape: tuple[int, int]) -> dict[str, Any]:
     """Fresh parameters for images of a shape."""
     params: dict[str, Any] = network.init(key, jnp.zeros((1, *shape)))["params"]
