@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.dynamics.halo_profile import expansion_rate
 from jaxmap.dynamics.members import ClusterMembers, cluster_members
-from jaxmap.dynamics.observables import OMEGA_M, basis, line_of_sight_velocity, lines_of_sight
+from jaxmap.dynamics.observables import OMEGA_M, basis, lines_of_sight, velocities_in_blocks
 from jaxmap.texttables import opened
 
 COLUMNS = {
@@ -155,7 +154,7 @@ def observe_box(
         galaxies = BoxCatalog(*(column[galaxies.parent >= 0] for column in galaxies))
     lines = np.broadcast_to(np.asarray(num_lines), hosts.shape)
     tree = cKDTree(np.mod(galaxies.position, box_mpc_h), boxsize=box_mpc_h)
-    axes = {num: np.asarray(jax.vmap(basis)(jnp.asarray(lines_of_sight(num)))) for num in
+    axes = {num: np.asarray(jax.jit(jax.vmap(basis))(lines_of_sight(num))) for num in
             np.unique(lines)}  # fmt: skip
     parts: list[tuple[np.ndarray, ...]] = []
     about: list[tuple[float, int, int, int]] = []
@@ -175,9 +174,7 @@ def observe_box(
     place, moving, frame_speed, member = (
         np.concatenate(columns) for columns in zip(*parts, strict=True)
     )
-    velocity = np.asarray(
-        line_of_sight_velocity(place[:, 2], moving, frame_speed, redshift, omega_m)
-    )
+    velocity = velocities_in_blocks(place[:, 2], moving, frame_speed, redshift, omega_m)
     offsets = np.concatenate([[0], np.cumsum([len(part[0]) for part in parts])])
     keep = np.abs(velocity) <= velocity_cut_km_s
     kept = np.concatenate([[0], np.cumsum(keep)])

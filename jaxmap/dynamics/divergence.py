@@ -133,7 +133,7 @@ def own_log_distance(p: Bags, k: int) -> np.ndarray:
 
 def _buckets(bags: Bags) -> list[tuple[np.ndarray, int]]:
     """Groups of samples of like size, each with the power of eight that holds them."""
-    powers = np.maximum(np.ceil(np.log2(np.maximum(bags.sizes, 1)) / 3), 2)
+    powers = np.maximum(np.ceil(np.log2(np.maximum(bags.sizes, 1)) / 3), 3)
     groups = []
     for power in np.unique(powers):
         inside = np.flatnonzero(powers == power)

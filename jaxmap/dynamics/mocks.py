@@ -8,7 +8,6 @@ backsplash galaxies and no galaxy-formation physics.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -28,12 +27,10 @@ from jaxmap.dynamics.members import (
 from jaxmap.dynamics.mock_halos import Galaxies, cluster_galaxies
 from jaxmap.dynamics.mock_neighbours import interlopers
 from jaxmap.dynamics.mock_recipe import HaloTable, MockRecipe, halo_table
-from jaxmap.dynamics.observables import basis, line_of_sight_velocity, lines_of_sight
+from jaxmap.dynamics.observables import basis, lines_of_sight, velocities_in_blocks
 
 CHUNK = 2000
 """Haloes made at a time."""
-BLOCK = 1 << 16
-"""Galaxies whose velocities are computed at a time."""
 
 
 class MockClusters(NamedTuple):
@@ -143,7 +140,7 @@ def _views(galaxies: Galaxies, view_halo: np.ndarray, lines: np.ndarray) -> Gala
 
 
 def _axes(num: int) -> np.ndarray:
-    return np.asarray(jax.vmap(basis)(lines_of_sight(num)))
+    return np.asarray(jax.jit(jax.vmap(basis))(lines_of_sight(num)))
 
 
 def _catalogue(
@@ -152,26 +149,13 @@ def _catalogue(
     counts = np.bincount(galaxies.halo, minlength=num)
     return cluster_members(
         np.hypot(galaxies.position[:, 0], galaxies.position[:, 1]),
-        _seen_velocity(galaxies.position[:, 2], galaxies.velocity[:, 2], table),
+        velocities_in_blocks(
+            galaxies.position[:, 2],
+            galaxies.velocity[:, 2],
+            redshift=table.redshift,
+            omega_m=table.omega_m,
+        ),
         np.concatenate([[0], np.cumsum(counts)]),
         member=member,
         **about,
     )
-
-
-def _seen_velocity(depth: np.ndarray, velocity: np.ndarray, table: HaloTable) -> np.ndarray:
-    """`line_of_sight_velocity` in blocks of one size, so that it is compiled once."""
-    num = len(depth)
-    pair = np.stack([depth, velocity])
-    rows = max(1, -(-num // BLOCK))
-    filled = np.pad(pair, ((0, 0), (0, rows * BLOCK - num))).reshape(2, rows, BLOCK)
-    seen = [_velocity_block(*block, table.redshift, table.omega_m) for block in
-            np.moveaxis(filled, 1, 0)]  # fmt: skip
-    return np.concatenate(seen)[:num]
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _velocity_block(
-    depth: np.ndarray, velocity: np.ndarray, redshift: float, omega_m: float
-) -> jax.Array:
-    return line_of_sight_velocity(depth, velocity, redshift=redshift, omega_m=omega_m)

@@ -14,6 +14,8 @@ from jax.typing import ArrayLike
 from jaxmap.cosmology import comoving_distance
 
 LIGHT_SPEED_KM_S = 299792.458
+BLOCK = 1 << 15
+"""Galaxies whose velocities are computed at a time."""
 OMEGA_M = 0.307115
 """Matter density of the MultiDark Planck cosmology, which the published mocks have."""
 
@@ -111,6 +113,26 @@ def line_of_sight_velocity(
     seen = add_velocities(jnp.asarray(velocity_km_s, kind), galaxy)
     frame = add_velocities(jnp.asarray(cluster_velocity_km_s, kind), cluster)
     return add_velocities(seen, -frame)
+
+
+def velocities_in_blocks(
+    depth_mpc_h: np.ndarray,
+    velocity_km_s: np.ndarray,
+    cluster_velocity_km_s: np.ndarray | float = 0.0,
+    redshift: float = 0.117,
+    omega_m: float = OMEGA_M,
+) -> np.ndarray:
+    """`line_of_sight_velocity` of host arrays of any length, compiled for one length only."""
+    num = len(depth_mpc_h)
+    rows = max(1, -(-num // BLOCK))
+    frame = np.broadcast_to(cluster_velocity_km_s, num)
+    columns = np.stack([depth_mpc_h, velocity_km_s, frame])
+    blocks = np.pad(columns, ((0, 0), (0, rows * BLOCK - num))).reshape(3, rows, BLOCK)
+    seen = [_block_velocities(*blocks[:, row], redshift, omega_m) for row in range(rows)]
+    return np.concatenate(seen)[:num]
+
+
+_block_velocities = jax.jit(line_of_sight_velocity, static_argnums=(3, 4))
 
 
 def fibonacci_directions(num: int, shift: float = 0.0) -> np.ndarray:

@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class VelocityConv(nn.Module):
         """Apply to shape ``(batch, length, channels)``."""
         batch, length, channels = x.shape
         shape = (self.width, channels, self.filters)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape).astype(x.dtype)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,)).astype(x.dtype)
         half = self.width // 2
         wide = jnp.pad(x, ((0, 0), (half, half), (0, 0)))
@@ -63,8 +64,10 @@ class PhaseSpaceCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, training: bool = False) -> jax.Array:
-        """Apply to images of shape ``(batch, velocities, radii)``; returns shape ``(batch,)``."""
-        glorot = nn.initializers.glorot_uniform()
+        """Apply to images of shape ``(batch, velocities, radii)``; returns shape ``(batch,)``.
+
+        Its parameters come from `initialise`.
+        """
         for filters, width in zip(self.filters, self.widths, strict=True):
             x = nn.relu(VelocityConv(filters, width)(x))
         if self.pool > 1:
@@ -72,8 +75,8 @@ class PhaseSpaceCNN(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not training)(x)
         x = x.reshape(len(x), -1)
         for size in self.dense:
-            x = nn.relu(nn.Dense(size, kernel_init=glorot)(x))
-        return nn.Dense(1, kernel_init=glorot, name="output")(x)[:, 0]
+            x = nn.relu(nn.Dense(size)(x))
+        return nn.Dense(1, name="output")(x)[:, 0]
 
 
 class Learning(NamedTuple):
@@ -112,8 +115,22 @@ class EpochState(NamedTuple):
 
 @partial(jax.jit, static_argnums=(0, 2))
 def initialise(network: PhaseSpaceCNN, key: jax.Array, shape: tuple[int, int]) -> dict[str, Any]:
-    """Fresh parameters for images of a shape."""
-    params: dict[str, Any] = network.init(key, jnp.zeros((1, *shape)))["params"]
+    r"""Fresh parameters for images of a shape: biases of zero, and weights after Glorot.
+
+    Weights are uniform within :math:`\pm\sqrt{6 / (n_i + n_o)}`, with the numbers
+    of inputs and outputs of a unit, times the width of a filter. They are drawn all at once, which
+    is compiled several times as fast as layer by layer.
+    """
+    like = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, *shape))))
+    leaves, structure = jax.tree.flatten(like["params"])
+    draws = jax.random.uniform(key, (sum(leaf.size for leaf in leaves),), minval=-1, maxval=1)
+    filled, first = [], 0
+    for leaf in leaves:
+        taps = math.prod(leaf.shape[:-2])
+        limit = math.sqrt(6 / (taps * sum(leaf.shape[-2:]))) if leaf.ndim > 1 else 0.0
+        filled.append(limit * draws[first : first + leaf.size].reshape(leaf.shape))
+        first += leaf.size
+    params: dict[str, Any] = jax.tree.unflatten(structure, filled)
     return params
 
 
