@@ -56,7 +56,7 @@ class Domain:
                 raise ValueError(
                     f"{name} was trained on clusters with {limit} {own:g}, and these have {came}; "
                     f"expected the same cylinder: use cut_cylinder(members, "
-                    f"{self.aperture_mpc_h:g}, {self.velocity_cut_km_s:g}), as `jaxmap dynamics "
+                    f"{self.aperture_mpc_h}, {self.velocity_cut_km_s}), as `jaxmap dynamics "
                     "estimate` does, or train for this one"
                 )
         if abs(members.redshift - self.redshift) > REDSHIFT_TOLERANCE:

@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -239,39 +239,6 @@ def fit_sdm(
         domain=domain_of(members),
         k=k,
         with_radius=with_radius,
-    )
-
-
-def cross_validated(
-    key: jax.Array,
-    model: SDM,
-    between: Divergences,
-    train: np.ndarray,
-    landmark_rows: np.ndarray,
-    masses: np.ndarray,
-    groups: np.ndarray,
-) -> SDM:
-    """The machine fitted anew to some clusters, from divergences that were computed for all.
-
-    Landmarks outside of ``train`` are left out, so that nothing of a held-out halo is used.
-
-    Args:
-        key: of the folds that choose width and ridge.
-        model: gives scale and landmarks.
-        between: of all clusters and the landmarks.
-        train: True for the clusters to train on, shape ``(num,)``.
-        landmark_rows, masses, groups: as in `fit_regression`, of all clusters.
-    """
-    columns = np.flatnonzero(train[landmark_rows])
-    place = np.cumsum(train) - 1
-    part = Divergences(*(x[np.ix_(train, columns)] for x in between))
-    rows = place[landmark_rows[columns]]
-    regression, held_out = fit_regression(part, rows, masses[train], groups[train], key)
-    return replace(
-        model,
-        landmarks=bags_of(model.landmarks, columns),
-        regression=regression,
-        errors=fit_errors(held_out, masses[train]),
     )
 
 
