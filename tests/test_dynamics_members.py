@@ -92,6 +92,8 @@ def test_other_bad_input_is_refused():
     members = ragged()
     with pytest.raises(ValueError, match=r"sampling rate is 1\.5"):
         subsample(jax.random.key(0), members, 1.5)
+    with pytest.raises(ValueError, match=r"aperture_mpc_h 1, and one of 1\.6 was .* missing"):
+        cut_cylinder(cut_cylinder(members, 1.0, 500), 1.6, 500)
     with pytest.raises(ValueError, match="differ in aperture"):
         concatenate([members, cut_cylinder(members, 1.0, 500)])
     with pytest.raises(ValueError, match="without true masses"):

@@ -176,9 +176,23 @@ def keep_galaxies(members: ClusterMembers, keep: np.ndarray) -> ClusterMembers:
 def cut_cylinder(
     members: ClusterMembers, aperture_mpc_h: float, velocity_cut_km_s: float
 ) -> ClusterMembers:
-    """Galaxies with R <= aperture and |v| <= velocity cut; all clusters stay, if with none."""
-    _positive("aperture_mpc_h", aperture_mpc_h)
-    _positive("velocity_cut_km_s", velocity_cut_km_s)
+    """Galaxies with R <= aperture and |v| <= velocity cut; all clusters stay, if with none.
+
+    Raises:
+        ValueError: for a cylinder wider or longer than the one that galaxies were taken from.
+    """
+    for name, value in (
+        ("aperture_mpc_h", aperture_mpc_h),
+        ("velocity_cut_km_s", velocity_cut_km_s),
+    ):
+        _positive(name, value)
+        taken = getattr(members, name)
+        if taken is not None and value > taken * (1 + 1e-6):
+            raise ValueError(
+                f"these galaxies were taken from a cylinder with {name} {taken:g}, and one of "
+                f"{value:g} was asked for; galaxies are missing in between: give a catalogue of at "
+                "least that cylinder, or train for the smaller one"
+            )
     near = members.radius_mpc_h <= aperture_mpc_h
     keep = near & (np.abs(members.velocity_km_s) <= velocity_cut_km_s)
     return replace(
