@@ -28,7 +28,9 @@ class MSigma:
     .. math:: \sigma_v = \sigma_{15} \left(\frac{h(z)\,M_{200c}}{10^{15} M_\odot/h}\right)^\alpha
 
     The error of an estimate is :math:`\sqrt{s^2 + [\ln 10]^{-2} / (2 (N - 1))} / \alpha` with the
-    intrinsic scatter s of the relation and the sampling error of a Gaussian's dispersion.
+    intrinsic scatter s of the relation and the sampling error of a Gaussian's dispersion. It holds
+    for clusters like those that were fitted; for contaminated clusters below the fitted masses, where
+    interlopers take over, it is too small.
 
     Args:
         sigma15_km_s, alpha: of the relation.
