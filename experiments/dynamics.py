@@ -321,12 +321,13 @@ def main() -> None:
     rates = [0.3, 0.7, 1.0] if quick else [0.05, 0.1, 0.2, 0.4, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9]
     draws = 2 if quick else 10
     figures["table4"] = stages(
-        "table4", lambda: robustness(MockClusters(**few), shown.key, rates, draws)
+        f"table4_{options.seed}", lambda: robustness(MockClusters(**few), shown.key, rates, draws)
     )
-    figures["table3"] = stages("table3", lambda: _dependence(shown, kept, quick))
-    figures["microseconds"] = stages("speed", lambda: speed(few["contaminated"]))
+    figures["table3"] = stages(f"table3_{options.seed}", lambda: _dependence(shown, kept, quick))
+    many = select(shown.test.contaminated, np.arange(60 if quick else 2000))
+    figures["microseconds"] = stages("speed", lambda: speed(many))
     figures["reference"] = stages(
-        "reference", lambda: reference(options.seed, 120 if quick else 1000)
+        f"reference_{options.seed}", lambda: reference(options.seed, 120 if quick else 1000)
     )
     draw(options.out / "dynamics.png", shown, kept, figures)
     save(options, "dynamics", figures)

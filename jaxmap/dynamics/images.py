@@ -24,7 +24,7 @@ NUM_PIXELS = 48
 BANDWIDTH = 0.25
 SMALLEST_WIDTH = 0.3
 """Of a kernel, in pixels."""
-BATCH = 256
+BATCH = 64
 
 
 def velocity_profile(

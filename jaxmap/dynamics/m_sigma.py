@@ -29,8 +29,8 @@ class MSigma:
 
     The error of an estimate is :math:`\sqrt{s^2 + [\ln 10]^{-2} / (2 (N - 1))} / \alpha` with the
     intrinsic scatter s of the relation and the sampling error of a Gaussian's dispersion. It holds
-    for clusters like those that were fitted; for contaminated clusters below the fitted masses, where
-    interlopers take over, it is too small.
+    for clusters like those that were fitted; for contaminated clusters below the fitted masses,
+    where interlopers take over, it is too small.
 
     Args:
         sigma15_km_s, alpha: of the relation.
