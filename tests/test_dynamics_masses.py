@@ -1,5 +1,7 @@
 """M-sigma, statistics of residuals, and how they depend on mass and richness."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from jaxmap.dynamics.dispersion import (
 from jaxmap.dynamics.estimate import Flag, MassEstimate
 from jaxmap.dynamics.m_sigma import EVRARD2008, fit_m_sigma
 from jaxmap.dynamics.members import clusters_from_lists
+from jaxmap.dynamics.model_files import read_model, write_model
 from jaxmap.dynamics.residuals import binned_residuals, count_bias, residual_statistics
 from jaxmap.dynamics.robustness import subsampled_deviation
 
@@ -115,6 +118,23 @@ def test_masses_and_their_errors(power_law):
     fitted = fit_m_sigma(KEY, power_law)
     pull = (fitted(KEY, power_law).log10_mass - power_law.log10_mass) / fitted(KEY, power_law).std
     assert abs(pull.std() - 1) < 4 / np.sqrt(600)
+
+
+def test_errors_are_measured_where_the_relation_fails(tmp_path):
+    """Small clusters drowned in interlopers: the errors of a fit to large ones tell of it."""
+    masses = np.random.default_rng(3).uniform(13.5, 15.2, 800)
+    sigma = 1082.9 * 10 ** (0.3361 * (masses - 15))
+    drowned = np.where(masses < 14.3, 500 * np.random.default_rng(4).uniform(0.5, 1.5, 800), sigma)
+    members = gaussian_clusters(800, 60, drowned, log10_mass=masses)
+    fitted = fit_m_sigma(KEY, members)
+    path = tmp_path / "relation.npz"
+    write_model(path, fitted)
+    for relation in (fitted, read_model(path)):
+        found = relation(KEY, members)
+        pull = (found.log10_mass - masses) / found.std
+        assert abs(np.sqrt(np.mean(pull**2)) - 1) < 4 / np.sqrt(2 * 800)
+        bare = replace(relation, errors=None)(KEY, members)
+        assert np.sqrt(np.mean(((bare.log10_mass - masses) / bare.std) ** 2)) > 1.5
 
 
 def test_unusable_clusters_are_flagged():

@@ -14,6 +14,7 @@ from jaxmap.dynamics.dispersion import (
     small_sample_factor,
     standard_deviation,
 )
+from jaxmap.dynamics.error_model import FEWEST, ErrorModel, fit_errors
 from jaxmap.dynamics.estimate import Flag, MassEstimate, flagged
 from jaxmap.dynamics.halo_profile import expansion_rate
 from jaxmap.dynamics.members import ClusterMembers, numpy_generator, require_masses
@@ -27,16 +28,17 @@ class MSigma:
 
     .. math:: \sigma_v = \sigma_{15} \left(\frac{h(z)\,M_{200c}}{10^{15} M_\odot/h}\right)^\alpha
 
-    The error of an estimate is :math:`\sqrt{s^2 + [\ln 10]^{-2} / (2 (N - 1))} / \alpha` with the
-    intrinsic scatter s of the relation and the sampling error of a Gaussian's dispersion. It holds
-    for clusters like those that were fitted; for contaminated clusters below the fitted masses,
-    where interlopers take over, it is too small.
+    The error of an estimate is measured on the clusters of the fit, of all masses, if there are
+    enough. Otherwise it is :math:`\sqrt{s^2 + [\ln 10]^{-2} / (2 (N - 1))} / \alpha` with the
+    intrinsic scatter s of the relation and the sampling error of a Gaussian's dispersion, which is
+    too small where interlopers take over.
 
     Args:
         sigma15_km_s, alpha: of the relation.
         scatter: of log10 sigma about the relation in dex, all told (a fit's Table 1 figure).
         intrinsic: of it, what sampling does not explain.
         sigma15_std, alpha_std: bootstrap errors of a fit, or 0.
+        errors: of masses, measured; or None.
         dispersion: how velocities become a dispersion.
         num_sigma: clip galaxies beyond this many dispersions; None for no clipping.
         small_sample: divide dispersions by `small_sample_factor`.
@@ -53,6 +55,7 @@ class MSigma:
     intrinsic: float
     sigma15_std: float = 0.0
     alpha_std: float = 0.0
+    errors: ErrorModel | None = None
     dispersion: Dispersion = field(default=standard_deviation, metadata={"static": True})
     num_sigma: float | None = field(default=None, metadata={"static": True})
     small_sample: bool = field(default=False, metadata={"static": True})
@@ -71,6 +74,7 @@ class MSigma:
         mass = 15 - offset + np.log10(good / self.sigma15_km_s) / self.alpha
         sampling = np.log(10) ** -2 / (2 * np.maximum(members.richness - 1, 1))
         std = np.sqrt(self.intrinsic**2 + sampling) / self.alpha
+        std = std if self.errors is None else self.errors(mass)
         flag = np.where(few, Flag.TOO_FEW, np.where(flat, Flag.NO_SPREAD, Flag.GOOD))
         return flagged(mass, std, flag, "M-sigma")
 
@@ -128,6 +132,8 @@ def fit_m_sigma(
     slopes, levels = again.T
     scatter = float(np.std(y - level - alpha * x))
     sampling = np.log(10) ** -2 / (2 * (kept.richness[use] - 1))
+    some = np.nan_to_num(sigma) > 0
+    estimate = 15 - _log_hz(members, with_hz, omega_m) + (np.log10(sigma[some]) - level) / alpha
     return MSigma(
         sigma15_km_s=float(10**level),
         alpha=alpha,
@@ -135,6 +141,7 @@ def fit_m_sigma(
         intrinsic=float(np.sqrt(max(scatter**2 - sampling.mean(), 0))),
         sigma15_std=float(np.std(10**levels)),
         alpha_std=float(np.std(slopes)),
+        errors=fit_errors(estimate, masses[some]) if some.sum() >= 2 * FEWEST else None,
         dispersion=dispersion,
         num_sigma=num_sigma,
         small_sample=small_sample,

@@ -77,13 +77,16 @@ def _m_sigma_parts(model: MSigma) -> tuple[dict[str, Any], dict[str, Any]]:
     numbers = ("sigma15_km_s", "alpha", "scatter", "intrinsic", "sigma15_std", "alpha_std")
     others = ("num_sigma", "small_sample", "with_hz", "omega_m")
     settings = {one: getattr(model, one) for one in (*numbers, *others)}
-    return {}, {"dynamics": "m-sigma", "settings": {**settings, "dispersion": name}}
+    arrays = {} if model.errors is None else {"errors": model.errors._asdict()}
+    return arrays, {"dynamics": "m-sigma", "settings": {**settings, "dispersion": name}}
 
 
 def _m_sigma(arrays: dict[str, Any], header: dict[str, Any]) -> MSigma:
-    del arrays
     settings = dict(header["settings"])
-    return MSigma(**{**settings, "dispersion": DISPERSIONS[settings["dispersion"]]})
+    errors = _errors(arrays) if arrays else None
+    return MSigma(
+        **{**settings, "dispersion": DISPERSIONS[settings["dispersion"]], "errors": errors}
+    )
 
 
 def _sdm_parts(model: SDM) -> tuple[dict[str, Any], dict[str, Any]]:
