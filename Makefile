@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow lint benchmark clean
+.PHONY: setup demo test test-slow test-release lint benchmark clean
 
 setup: $(STAMP)
 
@@ -27,14 +27,20 @@ demo: setup
 # One process per core: most of the time goes to compiling, which is serial.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 25
 
-# In float64, then once more what users see in the default float32.
+# What users type runs in the default float32; all else in float64, files of maps in both.
+QUICK := not slow and not release
+COMMANDS := tests/test_cli.py tests/test_benchmark.py tests/test_readme.py
 test: setup
-	@$(PYTEST) -m "not slow"
-	@JAX_ENABLE_X64=false $(PYTEST) -m "not slow" tests/test_cli.py \
-		tests/test_benchmark.py tests/test_diagnostics.py tests/test_mapfiles.py tests/test_readme.py
+	@$(PYTEST) -m "$(QUICK)" $(COMMANDS:%=--ignore=%)
+	@JAX_ENABLE_X64=false $(PYTEST) -m "$(QUICK)" $(COMMANDS) \
+		tests/test_diagnostics.py tests/test_mapfiles.py
 
 test-slow: setup
 	@$(PYTEST) -m slow
+
+# What takes minutes each: too long for CI as a whole.
+test-release: setup
+	@$(PYTEST) -m release
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import jaxmap
 from jaxmap.calibrate_flags import add_calibrate
 from jaxmap.config import with_config
+from jaxmap.detect_flags import add_detect
 from jaxmap.dynamics_flags import add_dynamics
 from jaxmap.flags import (
     METHODS,
@@ -29,6 +30,7 @@ from jaxmap.flags import (
     add_common,
     add_cosmology,
     add_estimator,
+    add_verbosity,
     mapping,
     name_or_number,
     pair,
@@ -39,7 +41,8 @@ from jaxmap.simulate_flags import add_simulate
 from jaxmap.train_flags import add_train
 
 PATHS = (
-    "catalog", "case", "config", "settings", "weights", "nz", "spectrum", "out", "json", "conformal"
+    "catalog", "case", "map", "config", "settings", "weights", "nz", "spectrum", "conformal",
+    "match", "input", "output", "out", "json",
 )  # fmt: skip
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
@@ -153,6 +156,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(subparsers)
     add_calibrate(subparsers)
     add_dynamics(subparsers)
+    add_detect(subparsers)
+    _add_replay(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
     add_common(info, "commands.run_info")
     return parser
@@ -216,11 +221,31 @@ def _add_map(subparsers: Any) -> None:
     estimator = parser.add_argument_group("estimator")
     add_estimator(estimator)
     estimator.add_argument(
+        "--unbinned",
+        action="store_true",
+        help="glimpse: fit the shape of every galaxy where it is, instead of means of pixels",
+    )
+    estimator.add_argument(
         "--margin", type=whole, help="masked pixels around the field (default: a quarter of it)"
     )
     _add_prior(parser)
     _add_checks(parser)
     add_common(parser, "commands.run_map")
+
+
+def _add_replay(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "replay",
+        help="make an output again, from what it says of itself",
+        description="Read from a map, samples, figures or simulation how they were made, and make "
+        "them again: same command, settings and seed, and an input that is checked to be the same. "
+        "Of a map it says whether the new one is the same, bit for bit.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="a file that jaxmap wrote, or its folder")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where to make it again")
+    parser.add_argument("--input", metavar="FILE", help="where the input is now, if it was moved")
+    parser.set_defaults(run="replay_command.run_replay", x64=False)
+    add_verbosity(parser.add_argument_group("general"))
 
 
 def _add_checks(parser: argparse.ArgumentParser) -> None:

@@ -30,11 +30,13 @@ from jaxmap.estimators import (
     MaximumPosterior,
     Resampled,
     SampledPosterior,
+    Sparse,
     SurveyDeepMass,
 )
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
+from jaxmap.galaxies import galaxy_shear
 from jaxmap.massmap import MassMap
 from jaxmap.matter_power import PLANCK18, Cosmology
 from jaxmap.methods import build_estimator, method_identity
@@ -71,6 +73,7 @@ def run_map(options: argparse.Namespace) -> int:
     inputs = [getattr(options, name) for name in given]
     if options.null_tests:
         check_realisations(options.null_tests)
+    _check_unbinned(options)
     bounds = read_conformal(options.conformal) if options.conformal else None
     with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
         spectrum = _spectrum(options)
@@ -94,7 +97,10 @@ def run_map(options: argparse.Namespace) -> int:
             bounds.check(shear, _method_identity(options, estimator))
         key = jax.random.key(options.seed)
         with kept_if_interrupted(drawn):
-            result = _with_errors(estimator, bounds, options)(key, shear)
+            if isinstance(estimator, Sparse) and options.unbinned:
+                result = estimator(key, galaxy_shear(catalog, grid, options.shape_noise))
+            else:
+                result = _with_errors(estimator, bounds, options)(key, shear)
             result = _null_tested(key, result, shear, catalog, spectrum, options)
         title = f"{Path(options.catalog).name}, {options.method}"
         write_map_files(folder, result, record, title)
@@ -117,6 +123,17 @@ def run_map(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _check_unbinned(options: argparse.Namespace) -> None:
+    if not options.unbinned:
+        return
+    if options.method != "glimpse":
+        raise ValueError(f"--unbinned is of glimpse, not of {options.method}; leave it out")
+    if options.noise_samples or options.conformal:
+        raise ValueError(
+            "--noise-samples and --conformal are of binned shear; leave them out with --unbinned"
+        )
 
 
 def _with_errors(

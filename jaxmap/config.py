@@ -12,9 +12,9 @@ from typing import Any
 def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
     """Put the settings of ``--config FILE.toml`` before the flags, which therefore win.
 
-    Keys are the flags' names without dashes (``num_samples`` or ``num-samples``), and ``catalog``
-    or ``case`` for the input file; values as on the command line, where a list stands for values
-    joined by commas and a table for ``key=value`` pairs.
+    Keys are the flags' names without dashes (``num_samples`` or ``num-samples``), and ``catalog``,
+    ``case`` or ``map`` for the input file; values as on the command line, where a list stands for
+    values joined by commas and a table for ``key=value`` pairs.
 
     Raises:
         ValueError: for an unreadable file or a key that is no flag of the command.

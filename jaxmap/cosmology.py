@@ -17,6 +17,12 @@ from jaxmap.spectra import PowerSpectrum, power_spectrum
 HUBBLE_RADIUS_MPC_H = 2997.92458
 """c / H0 in Mpc/h."""
 
+CRITICAL_SURFACE_DENSITY = 1.66291654e18
+"""c^2 / (4 pi G) in Msun/Mpc."""
+
+CRITICAL_DENSITY = 2.77536627e11
+"""Critical density today in h^2 Msun/Mpc^3, which is (Msun/h) / (Mpc/h)^3."""
+
 
 def comoving_distance(z: ArrayLike, omega_m: float | jax.Array) -> jax.Array:
     r"""Comoving distance in flat LCDM (no radiation), in Mpc/h.
@@ -133,3 +139,65 @@ def convergence_power(
             "table of P(k, z) ends (cut the tail of n(z))"
         )
     return power_spectrum(ell, limber_power(matter, redshifts, ell))
+
+
+@jax.jit
+def angular_diameter_distance(z: ArrayLike, cosmology: Cosmology = PLANCK18) -> jax.Array:
+    r"""Angular diameter distance from us, :math:`\chi(z) / (1 + z)`, in Mpc (not Mpc/h)."""
+    z = jnp.asarray(z, float)
+    return comoving_distance(z, cosmology.omega_m) / (cosmology.h * (1 + z))
+
+
+def critical_density(z: ArrayLike, cosmology: Cosmology = PLANCK18) -> jax.Array:
+    r"""Critical density at redshift z, :math:`3 H^2(z) / (8 \pi G)`, in Msun/Mpc^3 (physical)."""
+    rate = _expansion_rate(jnp.asarray(z, float), cosmology.omega_m)
+    return CRITICAL_DENSITY * cosmology.h**2 * rate**2
+
+
+@jax.jit
+def inverse_critical_density(
+    z_lens: ArrayLike, z_source: ArrayLike, cosmology: Cosmology = PLANCK18
+) -> jax.Array:
+    r"""Inverse critical surface density of a lens, 0 for sources in front of it.
+
+    .. math:: \Sigma_{cr}^{-1} = \frac{4 \pi G}{c^2} \frac{D_l D_{ls}}{D_s}
+              = \frac{4 \pi G}{c^2} D_l \max\left(0,\; 1 - \frac{\chi_l}{\chi_s}\right)
+
+    Args:
+        z_lens, z_source: redshifts > 0, broadcast against each other.
+        cosmology: flat.
+
+    Returns:
+        In Mpc^2/Msun, physical: convergence is this times the surface density.
+
+    References:
+        Bartelmann & Schneider (2001), Phys. Rep. 340, 291, Eq. 3.7.
+    """
+    z_lens, z_source = jnp.asarray(z_lens, float), jnp.asarray(z_source, float)
+    ratio = comoving_distance(z_lens, cosmology.omega_m) / comoving_distance(
+        z_source, cosmology.omega_m
+    )
+    efficiency = jnp.maximum(1 - ratio, 0)
+    return angular_diameter_distance(z_lens, cosmology) * efficiency / CRITICAL_SURFACE_DENSITY
+
+
+@jax.jit
+def mean_inverse_critical_density(
+    z_lens: ArrayLike, redshifts: RedshiftDistribution, cosmology: Cosmology = PLANCK18
+) -> tuple[jax.Array, jax.Array]:
+    r"""The same averaged over sources, and how much it varies among them.
+
+    Returns:
+        :math:`\langle \Sigma_{cr}^{-1} \rangle` in Mpc^2/Msun, foreground counted as 0, and
+        :math:`\langle \Sigma_{cr}^{-2} \rangle / \langle \Sigma_{cr}^{-1} \rangle^2 \ge 1`, which
+        the mean reduced shear needs.
+
+    References:
+        Seitz & Schneider (1997), A&A 318, 687.
+    """
+    z_source, weight = source_quadrature(redshifts)
+    # A source at redshift 0 would divide by its distance.
+    density = inverse_critical_density(z_lens, jnp.maximum(z_source, 1e-6), cosmology)
+    mean = jnp.sum(weight * density)
+    # Relative to the mean: squares of these small numbers vanish in single precision.
+    return mean, jnp.sum(weight * (density / mean) ** 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -23,7 +24,11 @@ from jaxmap.files import folders_for
 from jaxmap.mapfiles import read_provenance, write_mass_map, write_samples
 from jaxmap.massmap import MassMap
 
+_FILES = (
+    "catalog", "case", "map", "nz", "spectrum", "conformal", "match", "weights", "mask_from"
+)  # fmt: skip
 MAP_FILES = ("mass_map.fits", "mass_map.png", "samples.nc")
+DETECTION_FILES = ("detections.ecsv", "detections.reg")
 
 
 def origin(
@@ -52,7 +57,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     for name, value in vars(options).items():
         if value is None or name in aside:
             continue
-        if name in ("catalog", "case", "nz", "spectrum", "conformal"):
+        if name in _FILES:
             value = str(Path(value).absolute())
         elif name == "size":
             value = f"{value[1]}x{value[0]}"
@@ -176,9 +181,18 @@ def kept_if_interrupted(drawn: Path) -> Iterator[None]:
 
 
 def _is_ours(out: Path) -> bool:
-    """Whether a folder holds a map that jaxmap wrote."""
+    """Whether a folder holds a map or detections that jaxmap wrote."""
+    table = out / "detections.ecsv"
+    if table.is_file():
+        with table.open(encoding="utf-8", errors="replace") as file:
+            if any("jaxmap:" in line for line in itertools.takewhile(_is_comment, file)):
+                return True
     try:
         read_provenance(out / "mass_map.fits")
     except (OSError, ValueError):
         return False
     return True
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")

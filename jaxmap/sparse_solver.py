@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
+from jaxmap.galaxies import GalaxyShear, weighted_residual
 from jaxmap.likelihood import apply_weight
 from jaxmap.operators import Phase, convergence_from_shear, shear_from_convergence, spin2_phase
 from jaxmap.prior import GaussianPrior
@@ -68,7 +69,7 @@ class _State(NamedTuple):
 
 @partial(jax.jit, static_argnames=("phase", "max_iterations"))
 def solve_components(
-    data: ShearMap,
+    data: ShearMap | GalaxyShear,
     thresholds: jax.Array,
     prior: GaussianPrior | None = None,
     start: Components | None = None,
@@ -82,7 +83,7 @@ def solve_components(
     r"""Solve the problem above.
 
     Args:
-        data: observed shear.
+        data: observed shear, in pixels or of galaxies.
         thresholds: :math:`\lambda_{jp} \ge 0`, shape ``(J + 1, ny, nx)``.
         prior: Gaussian prior of :math:`\kappa_G`; None to leave that component out.
         start: a solution of a like problem; None for zero.
@@ -94,19 +95,24 @@ def solve_components(
     """
     num_scales = len(thresholds) - 1
     windows = starlet_windows(data.grid.shape, num_scales, thresholds.dtype)
-    curvature = jnp.max(data.weight)
+    curvature = jnp.max(data.weight)  # no map is magnified more
     sigma = dual_step * curvature
     # Condat-Vu converges for 1 / tau - sigma |Phi|^2 >= L / 2 = curvature, where |Phi| = 1.
     tau, tau_gaussian = 1 / (curvature + sigma), 1 / curvature
     if prior is None:
         tau = 1 / (curvature / 2 + sigma)
     power = None if prior is None else prior.amplitude**2
-    source = convergence_from_shear(apply_weight(data.weight, data.shear), data.grid, phase).real
 
     def force_of(convergence: jax.Array) -> jax.Array:
         shear = shear_from_convergence(convergence, data.grid, phase)
-        weighted = apply_weight(data.weight, data.shear - shear)
+        if isinstance(data, GalaxyShear):
+            weighted = weighted_residual(data, shear)
+        else:
+            weighted = apply_weight(data.weight, data.shear - shear)
         return convergence_from_shear(weighted, data.grid, phase).real
+
+    zero = jnp.zeros(data.grid.shape, thresholds.dtype)
+    source = force_of(zero)
 
     def wiener(field: jax.Array) -> jax.Array:
         assert power is not None
@@ -139,7 +145,6 @@ def solve_components(
     def unfinished(state: _State) -> jax.Array:
         return (state.residual > tolerance) & (state.step < max_iterations)
 
-    zero = jnp.zeros_like(source)
     if start is None:
         start = Components(zero, zero, jnp.zeros_like(thresholds), jnp.asarray(0), zero[0, 0])
     dual = jnp.clip(start.dual, -thresholds, thresholds)

@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +103,12 @@ def _to_maps(modes: jax.Array, shape: Sequence[int]) -> jax.Array:
     return jnp.fft.irfft2(modes, tuple(shape))
 
 
-def starlet_noise(weight: jax.Array, grid: Grid, num_scales: int) -> jax.Array:
+def starlet_noise(
+    weight: jax.Array,
+    grid: Grid,
+    num_scales: int,
+    neighbours: Mapping[tuple[int, int], jax.Array] | None = None,
+) -> jax.Array:
     r"""Noise of the starlet coefficients of the weighted Kaiser-Squires map, exact for any mask.
 
     The noise :math:`n` of the shear has variance :math:`1/w`, so that the back-projected noise
@@ -117,6 +122,9 @@ def starlet_noise(weight: jax.Array, grid: Grid, num_scales: int) -> jax.Array:
         weight: inverse noise variance per component, shape ``(2, ny, nx)``; 0 = masked.
         grid: pixel grid.
         num_scales: :math:`J`.
+        neighbours: of weights that are a matrix, the elements between every pixel and that
+            ``(rows, columns)`` further on, by offset (`jaxmap.galaxies.neighbour_weights`); its
+            diagonal is then ``weight``.
 
     Returns:
         Standard deviations, shape ``(J + 1, ny, nx)``.
@@ -124,12 +132,16 @@ def starlet_noise(weight: jax.Array, grid: Grid, num_scales: int) -> jax.Array:
     phase = spin2_phase(grid, weight.dtype)
     delta = jnp.zeros(grid.shape, weight.dtype).at[0, 0].set(1)
     windows = jnp.fft.fft2(starlet(delta, num_scales)).real
-    spread = jnp.fft.fft2(weight)
+    matrix = {(0, 0): weight} | dict(neighbours or {})
 
     def of_scale(window: jax.Array) -> jax.Array:
         kernel = jnp.fft.ifft2(window * phase.conj())
         kernels = jnp.stack([kernel.real, kernel.imag])
-        variance = jnp.sum(jnp.fft.fft2(kernels**2) * spread, axis=0)
+        variance = jnp.zeros(grid.shape, kernel.dtype)
+        for offset, elements in matrix.items():
+            pairs = kernels * jnp.roll(kernels, offset, (-2, -1))
+            times = 1 if offset == (0, 0) else 2
+            variance += times * jnp.sum(jnp.fft.fft2(pairs) * jnp.fft.fft2(elements), axis=0)
         return jnp.sqrt(jnp.maximum(jnp.fft.ifft2(variance).real, 0))
 
     return jax.lax.map(of_scale, windows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_ENABLE_X64", "true")
@@ -21,9 +22,16 @@ from jaxmap.grid import Grid
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance, power_spectrum
 
-in_single_precision = pytest.mark.skipif(
-    jax.config.read("jax_enable_x64"), reason="long, and run in float32, as users run it"
-)
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Drop the compiled programs of every file: each holds memory maps, which Linux counts.
+
+    The longer tests in one process came near 65 530, the default limit, where XLA crashes.
+    """
+    yield
+    jax.clear_caches()
+
 
 SHAPES = [(16, 16), (17, 17), (15, 16), (16, 15), (12, 33), (64, 8)]
 

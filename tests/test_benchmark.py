@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import in_single_precision
 
 from jaxmap.benchmark import read_case, score, table
 from jaxmap.cli import main
@@ -153,7 +152,6 @@ def test_no_pickle_is_ever_loaded(tmp_path, spectrum):
         read_case(tmp_path / "case.npz")
 
 
-@in_single_precision
 def test_command_writes_the_figures(case_file, tmp_path, capsys):
     report = tmp_path / "report.json"
     assert main(["benchmark", str(case_file), "--methods", "wiener,ks", "--json", str(report)]) == 0

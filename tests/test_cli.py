@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 from astropy.table import Table
-from conftest import in_single_precision
 
 from jaxmap.cli import main
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
@@ -160,6 +159,28 @@ def refused(tmp_path, capsys, arguments, message):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
+def test_glimpse_of_single_galaxies(tmp_path, capsys):
+    """A halo in the middle: the same peak, the same map but for what pixels blur."""
+    table = make_table()
+    offset = -(table["ra"] - 150) * np.cos(np.radians(2)) + 1j * (table["dec"] - 2)
+    halo = -0.5 * (offset / abs(offset)) ** 2 / (1 + (abs(offset) / 0.05) ** 2)
+    table["e1"], table["e2"] = 0.3 * table["e1"] + halo.real, 0.3 * table["e2"] + halo.imag
+    table.write(tmp_path / "galaxies.fits")
+    flags = ["map", str(tmp_path / "galaxies.fits"), "--method", "glimpse", "--null-tests", "0"]
+    found = []
+    for number, more in enumerate(([], ["--unbinned"])):
+        out = tmp_path / f"{number}"
+        assert main([*flags, *more, "--margin", "4", "--out", str(out)]) == 0
+        found.append(read_mass_map(out / "mass_map.fits").convergence)
+    middle = np.array(found[0].shape) / 2
+    for convergence in found:
+        peak = np.unravel_index(np.argmax(convergence), convergence.shape)
+        assert np.hypot(*(peak - middle)) < 2
+    assert 0.9 < np.corrcoef(found[0].ravel(), found[1].ravel())[0, 1] < 0.9999
+    assert "Convergence (glimpse)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -179,6 +200,8 @@ def refused(tmp_path, capsys, arguments, message):
         (["--pixel-arcmin", "30", "--size", "300"], "deg wide"),
         (["--pixel-arcmin", "inf"], "pixel scale is inf"),
         (["--centre", "330,-2", "--shape-noise", "1"], "no galaxy lies within"),
+        (["--unbinned"], "--unbinned is of glimpse, not of"),
+        (["--unbinned", "--method", "glimpse", "--noise-samples", "9"], "of binned shear"),
     ],
 )
 def test_bad_settings_exit_2_and_leave_nothing(catalog, tmp_path, capsys, flags, message):
@@ -293,7 +316,6 @@ def weights(tmp_path, spectrum):
     return path
 
 
-@in_single_precision
 def test_learned_posterior_from_the_command_line(catalog, weights, tmp_path, capsys):
     """In the network's pixels; stopped in the middle, the same command goes on to the same map."""
     flags = ["--method", "dlposterior", "--weights", str(weights), "--num-samples", "6"]
@@ -414,7 +436,6 @@ def test_flipped_signs_are_noticed(shared, tmp_path, capsys):
     assert "try --no-flip-e2" in capsys.readouterr().err
 
 
-@in_single_precision
 def test_demo_recovers_its_truth(tmp_path, capsys):
     flags = ["--num-samples", "6", "--num-steps", "8"]
     assert main(["demo", "--out", str(tmp_path / "demo"), *flags]) == 0

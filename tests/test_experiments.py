@@ -75,7 +75,7 @@ def test_edges(shared, tmp_path):
         assert abs(without["value"] - 1) > 4 * without["standard_error"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_simulator(shared, tmp_path, monkeypatch):
     """Four maps: power within its scatter, no statistic of kTNG far outside that of the fields."""
     pytest.importorskip("colossus")
@@ -118,7 +118,7 @@ def test_gaussian_samplers(shared, tmp_path):
         assert row["off_target"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_halo_posterior(tmp_path):
     """The mean of eps and gibbs within its target to 4 standard errors; controls lose haloes."""
     rows = run("halo_posterior", tmp_path, tmp_path)["samplers"]
@@ -132,7 +132,7 @@ def test_halo_posterior(tmp_path):
             assert abs(bias["value"]) < 0.02 + 4 * bias["standard_error"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_gan_ablation(tmp_path):
     """Samples are spread about as much as they err with the reward, and hardly without."""
     rows = run("gan_ablation", tmp_path, tmp_path)["variants"]
@@ -166,7 +166,7 @@ def test_annealed_hmc(tmp_path):
         assert min(row["variance_by_band"]) > 0.97
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_posterior(shared, tmp_path):
     """On the benchmark and on COSMOS: spread of the size of the error, residuals of the size of the
     noise, clusters where X-rays show them."""
@@ -191,7 +191,7 @@ def test_calibration_of_the_shipped_default(shared, tmp_path):
         assert (tmp_path / f"calibration_{name}.png").stat().st_size > 20_000
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_estimators(shared, tmp_path):
     """Two fields: the sparse solutions are optimal, and nothing is worse than it should be."""
     figures = run("estimators", shared, tmp_path)

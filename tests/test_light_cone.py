@@ -249,7 +249,7 @@ def test_sigma8_moves_the_maps_as_theory_says(maps, tmp_path, monkeypatch) -> No
     assert clusters < 0.6 * maps[2][:, -1].mean()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_power_and_skewness_of_fine_maps() -> None:
     """200 maps, ell 300 to 3e4: power within 3 % (and 3 standard errors, which
     are 2 % in the first bands); skewness within 15 % of BiHalofit's.

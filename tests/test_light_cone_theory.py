@@ -81,7 +81,7 @@ def jackknife_error(statistic, *samples: np.ndarray) -> np.ndarray:
     return np.sqrt((n - 1) * np.var(left_out, axis=0))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", ["planck", "smooth", "shallow"])
 def test_variance_of_smoothed_maps_is_that_of_ccl(light_cones, name) -> None:
     """3 standard errors + 1 %; 15 % more variance would not pass."""
@@ -96,7 +96,7 @@ def test_variance_of_smoothed_maps_is_that_of_ccl(light_cones, name) -> None:
     assert not np.all(agrees(1.15 * theory[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", ["planck", "smooth", "shallow"])
 def test_skewness_of_smoothed_maps_is_that_of_bihalofit(light_cones, name) -> None:
     """3 standard errors + 10 %, which BiHalofit claims for itself up to k = 3 h/Mpc.
@@ -115,7 +115,7 @@ def test_skewness_of_smoothed_maps_is_that_of_bihalofit(light_cones, name) -> No
     assert not np.all(agrees(light_cones["planck" if name == "shallow" else "shallow"][1]))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", ["smooth", "shallow"])
 def test_sigma8_and_redshifts_move_the_moments_as_theory_says(light_cones, name) -> None:
     """Ratios over common keys: variance within 3 standard errors + 1 %, skewness + 10 %.

@@ -161,7 +161,7 @@ def test_impossible_boxes_are_refused(cone, monkeypatch) -> None:
         build_particle_mesh(mesh=16)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @needs_jaxpm
 def test_power_is_halofit_where_the_mesh_resolves_it() -> None:
     """Eight boxes, 1/10 to 1/4 of the Nyquist wave number: 4 standard errors + 10 %.

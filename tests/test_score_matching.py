@@ -228,7 +228,7 @@ def learn_maps(folder, spectrum, gaussian, seed):
     return replace(fresh_hybrid_prior(settings, spectrum), params=params)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_residual_of_gaussian_fields_is_training_noise(spectrum, tmp_path):
     """Two trainings on Gaussian fields find residuals that share little, on others the same one.
 

@@ -38,7 +38,7 @@ TABLE: dict[str, Any] = {
     "validate_every": 20,
     "checkpoint_every": 5,
 }
-BATCHES = (4, 2, 3)
+BATCHES = (4, 3)
 
 
 def toy_fields(seed: int) -> np.ndarray:

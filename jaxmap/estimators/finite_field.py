@@ -60,11 +60,7 @@ def pad_shear(shear: ShearMap, margin: int | None) -> tuple[ShearMap, int]:
     Raises:
         ValueError: for a margin that is negative or absurd.
     """
-    taken = default_margin(shear.grid.shape) if margin is None else margin
-    if not 0 <= taken <= LARGEST_MARGIN:
-        raise ValueError(
-            f"margin is {taken} pixels; expected 0 (periodic field) to {LARGEST_MARGIN}"
-        )
+    taken = taken_margin(shear.grid.shape, margin)
     around = ((taken, taken), (taken, taken))
     larger = replace(
         shear,
@@ -74,6 +70,20 @@ def pad_shear(shear: ShearMap, margin: int | None) -> tuple[ShearMap, int]:
         counts=None if shear.counts is None else jnp.pad(shear.counts, around),
     )
     return larger, taken
+
+
+def taken_margin(shape: tuple[int, int], margin: int | None) -> int:
+    """The margin given, or the default one.
+
+    Raises:
+        ValueError: for a margin that is negative or absurd.
+    """
+    taken = default_margin(shape) if margin is None else margin
+    if not 0 <= taken <= LARGEST_MARGIN:
+        raise ValueError(
+            f"margin is {taken} pixels; expected 0 (periodic field) to {LARGEST_MARGIN}"
+        )
+    return taken
 
 
 def inner(maps: jax.Array, margin: int) -> jax.Array:

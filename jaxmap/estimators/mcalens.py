@@ -79,7 +79,7 @@ class MCALens:
         del key
         padded, margin = pad_shear(shear, self.margin)
         prior = GaussianPrior(mode_variance(self.spectrum, padded.grid))
-        noise = starlet_noise(padded.weight, padded.grid, scales_of(padded, self.num_scales))
+        noise = starlet_noise(padded.weight, padded.grid, scales_of(padded.grid, self.num_scales))
         found, steps = solve_reweighted(
             padded,
             self.threshold * noise,

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.estimators.finite_field import inner, pad_shear
+from jaxmap.estimators.finite_field import inner, pad_shear, taken_margin
+from jaxmap.galaxies import GalaxyShear, neighbour_weights, padded_galaxies, read_off
 from jaxmap.gaussian_posterior import turned
+from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 from jaxmap.operators import Phase, spin2_phase
 from jaxmap.prior import GaussianPrior
@@ -27,7 +29,7 @@ BROADEST_ARCMIN = 20.0
 
 @dataclass(frozen=True)
 class Sparse:
-    r"""Sparse recovery in starlets, after GLIMPSE, from binned shear.
+    r"""Sparse recovery in starlets, after GLIMPSE, from binned shear or from the galaxies' own.
 
     .. math::
         \min_\kappa \tfrac12 \| W^{1/2}(\gamma - A\kappa) \|^2
@@ -40,6 +42,9 @@ class Sparse:
     where a coefficient has a significance :math:`s_{jp} > \lambda`; debiasing, last, frees those
     that are active altogether, so that what was detected keeps its height. Every problem is solved
     until the equations of its optimum hold to a tolerance, not for a number of steps.
+
+    Given a `GalaxyShear`, A reads the shear off at the place of every galaxy, as GLIMPSE does, and
+    nothing is averaged over pixels.
 
     The diagnostics hold the steps taken and the residual of the equations. The B-mode map is the
     same estimate of the shear turned by 45 degrees, without positivity.
@@ -83,22 +88,19 @@ class Sparse:
     def __post_init__(self) -> None:
         require_settings(self.threshold, self.num_scales, self.reweightings, self.reduced)
 
-    def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
+    def __call__(self, key: jax.Array, shear: ShearMap | GalaxyShear) -> MassMap:
         del key
-        padded, margin = pad_shear(shear, self.margin)
-        count = scales_of(padded, self.num_scales)
-        noise = starlet_noise(padded.weight, padded.grid, count)
+        padded, margin = _padded(shear, self.margin)
+        count = scales_of(padded.grid, self.num_scales)
+        noise = _noise(padded, count)
         found, steps = self._solve(padded, noise, self.positive)
         for _ in range(self.reduced):
-            factor = 1 - found.sparse
-            data = replace(
-                padded, shear=padded.shear * factor, weight=padded.weight / factor[None] ** 2
-            )
+            data = _corrected(padded, found.sparse)
             found, steps = self._solve(data, noise, self.positive)
         b_mode = None
         if self.b_mode:
-            turned_noise = starlet_noise(padded.weight[::-1], padded.grid, count)
-            b_mode = inner(self._solve(turned(padded), turned_noise, False)[0].sparse, margin)
+            rotated = _turned(padded)
+            b_mode = inner(self._solve(rotated, _noise(rotated, count), False)[0].sparse, margin)
         return MassMap(
             convergence=inner(found.sparse, margin),
             grid=shear.grid,
@@ -109,7 +111,7 @@ class Sparse:
         )
 
     def _solve(
-        self, data: ShearMap, noise: jax.Array, positive: bool
+        self, data: ShearMap | GalaxyShear, noise: jax.Array, positive: bool
     ) -> tuple[Components, list[int]]:
         plain = (self.threshold * noise).at[-1].set(0)
         return solve_reweighted(
@@ -126,6 +128,38 @@ class Sparse:
         )
 
 
+def _padded(
+    shear: ShearMap | GalaxyShear, margin: int | None
+) -> tuple[ShearMap | GalaxyShear, int]:
+    if isinstance(shear, ShearMap):
+        return pad_shear(shear, margin)
+    taken = taken_margin(shear.grid.shape, margin)
+    return padded_galaxies(shear, taken), taken
+
+
+def _noise(data: ShearMap | GalaxyShear, count: int) -> jax.Array:
+    if isinstance(data, ShearMap):
+        return starlet_noise(data.weight, data.grid, count)
+    neighbours = neighbour_weights(data)
+    return starlet_noise(neighbours.pop((0, 0)), data.grid, count, neighbours)
+
+
+def _corrected(data: ShearMap | GalaxyShear, convergence: jax.Array) -> ShearMap | GalaxyShear:
+    """From reduced shear to shear, with its noise, for a convergence found before."""
+    if isinstance(data, ShearMap):
+        factor = 1 - convergence
+        return replace(data, shear=data.shear * factor, weight=data.weight / factor[None] ** 2)
+    factor = 1 - read_off(data, convergence)
+    weight = data.galaxy_weight / factor[None] ** 2
+    return replace(data, shear=data.shear * factor, galaxy_weight=weight)
+
+
+def _turned(data: ShearMap | GalaxyShear) -> ShearMap | GalaxyShear:
+    if isinstance(data, ShearMap):
+        return turned(data)
+    return replace(data, shear=-1j * data.shear, galaxy_weight=data.galaxy_weight[::-1])
+
+
 def require_settings(
     threshold: float, num_scales: int | None, reweightings: int, reduced: int
 ) -> None:
@@ -139,15 +173,15 @@ def require_settings(
         )
 
 
-def scales_of(data: ShearMap, num_scales: int | None) -> int:
+def scales_of(grid: Grid, num_scales: int | None) -> int:
     """Wavelet scales asked for, or those up to `BROADEST_ARCMIN`."""
     if num_scales is not None:
         return num_scales
-    return most_scales(data.grid.shape, BROADEST_ARCMIN, data.grid.pixel_arcmin)
+    return most_scales(grid.shape, BROADEST_ARCMIN, grid.pixel_arcmin)
 
 
 def solve_reweighted(
-    data: ShearMap,
+    data: ShearMap | GalaxyShear,
     thresholds: jax.Array,
     noise: jax.Array,
     prior: GaussianPrior | None,
@@ -177,7 +211,7 @@ def solve_reweighted(
     """
     count = len(thresholds) - 1
     unit = starlet_noise(jnp.ones_like(data.weight), data.grid, count)[:, :1, :1]
-    zero = jnp.zeros_like(data.shear.real)
+    zero = jnp.zeros_like(thresholds[0])
     found = Components(zero, zero, jnp.zeros_like(thresholds), jnp.asarray(0), zero[0, 0])
     current, steps = thresholds, []
     for number in range(reweightings + 1 + debias):

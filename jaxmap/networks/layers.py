@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -71,6 +73,38 @@ def average_pool(x: jax.Array) -> jax.Array:
 def upsample(x: jax.Array) -> jax.Array:
     """Every pixel repeated to a block of 2 x 2."""
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def through_levels(
+    x: jax.Array,
+    channels: Sequence[int],
+    blocks: int,
+    block: Callable[[jax.Array, int], jax.Array],
+) -> jax.Array:
+    """The U of a U-Net: down the levels and up again, each at half the resolution of the last.
+
+    For the ``compact`` method of a module, whose parameters these become.
+
+    Args:
+        x: of the first level, with as many channels as it has.
+        channels: per level.
+        blocks: per level, on the way down and again on the way up.
+        block: makes and applies a block of a level.
+    """
+    skips = []
+    for level, width in enumerate(channels):
+        if level:
+            skips.append(x)
+            x = PeriodicConv(width, 1)(average_pool(x))
+        for _ in range(blocks):
+            x = block(x, level)
+    for level in range(len(channels) - 1, -1, -1):
+        if level < len(channels) - 1:
+            x = jnp.concatenate([upsample(x), skips[level]], axis=-1)
+            x = PeriodicConv(channels[level], 1)(x)
+        for _ in range(blocks):
+            x = block(x, level)
+    return x
 
 
 def wrap_to_multiple(image: jax.Array, multiple: int) -> jax.Array:

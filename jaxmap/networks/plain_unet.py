@@ -10,10 +10,9 @@ from flax import linen as nn
 
 from jaxmap.networks.layers import (
     PeriodicConv,
-    average_pool,
     depth_to_space,
     space_to_depth,
-    upsample,
+    through_levels,
     wrap_to_multiple,
 )
 
@@ -57,19 +56,7 @@ class PlainUNet(nn.Module):
     def __call__(self, features: jax.Array) -> jax.Array:
         """Apply the network to features, shape ``(batch, ny, nx, k)``; ``(batch, ny, nx)``."""
         x = PeriodicConv(self.channels[0])(space_to_depth(features))
-        skips = []
-        for level, channels in enumerate(self.channels):
-            if level:
-                skips.append(x)
-                x = PeriodicConv(channels, 1)(average_pool(x))
-            for _ in range(self.blocks):
-                x = PlainBlock()(x)
-        for level in range(len(self.channels) - 1, -1, -1):
-            if level < len(self.channels) - 1:
-                x = jnp.concatenate([upsample(x), skips[level]], axis=-1)
-                x = PeriodicConv(self.channels[level], 1)(x)
-            for _ in range(self.blocks):
-                x = PlainBlock()(x)
+        x = through_levels(x, self.channels, self.blocks, lambda x, level: PlainBlock()(x))
         return depth_to_space(PeriodicConv(4, zero=True)(nn.silu(x)))[..., 0]
 
 

@@ -13,7 +13,7 @@ from jaxmap.networks.layers import (
     average_pool,
     depth_to_space,
     space_to_depth,
-    upsample,
+    through_levels,
     wrap_to_multiple,
 )
 
@@ -83,19 +83,9 @@ class ResidualUNet(nn.Module):
         x = PeriodicConv(self.channels[0])(
             space_to_depth(jnp.concatenate([features, condition], axis=-1))
         )
-        skips = []
-        for level, channels in enumerate(self.channels):
-            if level:
-                skips.append(x)
-                x = PeriodicConv(channels, 1)(average_pool(x))
-            for _ in range(self.blocks):
-                x = ModulatedBlock()(x, embedded[level])
-        for level in range(len(self.channels) - 1, -1, -1):
-            if level < len(self.channels) - 1:
-                x = jnp.concatenate([upsample(x), skips[level]], axis=-1)
-                x = PeriodicConv(self.channels[level], 1)(x)
-            for _ in range(self.blocks):
-                x = ModulatedBlock()(x, embedded[level])
+        x = through_levels(
+            x, self.channels, self.blocks, lambda x, level: ModulatedBlock()(x, embedded[level])
+        )
         x = nn.silu(x).astype(precise)
         image = depth_to_space(PeriodicConv(4, zero=True)(x))
         log_std = depth_to_space(PeriodicConv(4, zero=True)(jax.lax.stop_gradient(x)))

@@ -7,7 +7,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmap.cosmology import limber_power
+from jaxmap.cosmology import CRITICAL_DENSITY, limber_power
 from jaxmap.grid import Grid
 from jaxmap.machine import check_memory
 from jaxmap.matter_power import PLANCK18, Cosmology, matter_power
@@ -24,7 +24,7 @@ from jaxmap.simulation.halo_painting import (
     modes_of_basis,
 )
 from jaxmap.simulation.halo_tables import halo_table
-from jaxmap.simulation.halos import CRITICAL_DENSITY, OVERDENSITY
+from jaxmap.simulation.halos import OVERDENSITY
 from jaxmap.simulation.lightcone import LightCone, cell_modes
 from jaxmap.simulation.shells import Shells, lognormal_modes, make_shells
 

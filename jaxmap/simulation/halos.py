@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-CRITICAL_DENSITY = 2.77536627e11
-"""Critical density today in (Msun/h) / (Mpc/h)^3."""
+from jaxmap.cosmology import CRITICAL_DENSITY
 
 OVERDENSITY = 200.0
 """Mean density of a halo within its radius, in units of the mean matter density."""

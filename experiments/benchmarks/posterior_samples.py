@@ -1,0 +1,71 @@
+"""Posterior samples of the shipped prior: seconds and memory against size and batch.
+
+Run from the repository root: ``python experiments/benchmarks/posterior_samples.py`` (some minutes).
+
+A COSMOS-like survey is scaled to the map, without margin, so sizes are those of the images that the
+network and the FFTs see. ``batch`` is `SampledPosterior.chunk`, the samples drawn at once. Every
+measurement has a fresh process, so that its peak of resident memory is its own; the first run, with
+the compilation, gives the peak, the second one the seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+from common import arguments, in_fresh_process, peak_bytes, survey, table, write_json
+
+from jaxmap.denoiser_files import read_denoiser
+from jaxmap.estimators import SampledPosterior
+
+SIZES, BATCHES = (128, 256, 360, 512), (1, 4)
+
+
+def measure(size: int, batch: int, seed: int) -> dict[str, Any]:
+    """Time and memory of the samples of one map, in a process of its own."""
+    data, _ = survey(size, seed)
+    denoiser, _, _ = read_denoiser()
+    num = max(2, batch)
+    estimator = SampledPosterior(denoiser, num_samples=num, margin=0, chunk=batch)
+    before = peak_bytes()
+    result = estimator(jax.random.key(seed), data)
+    after = peak_bytes()
+    start = time.perf_counter()
+    jax.block_until_ready(estimator(jax.random.key(seed + 1), data).convergence)
+    return {
+        "size": size,
+        "batch": batch,
+        "seconds_per_sample": (time.perf_counter() - start) / num,
+        "evaluations_per_sample": result.diagnostics["network_evaluations_per_sample"],
+        "peak_bytes": after,
+        "peak_bytes_before": before,
+    }
+
+
+def main() -> None:
+    args = arguments("posterior_samples", __doc__ or "")
+    sizes, batches = ((32,), (1, 2)) if args.quick else (SIZES, BATCHES)
+    rows = []
+    for size in sizes:
+        for batch in batches:
+            rows.append(in_fresh_process(measure, size, batch, args.seed))
+            print(rows[-1], flush=True)
+    lines = [
+        (
+            str(row["size"]),
+            str(row["batch"]),
+            f"{row['seconds_per_sample']:.2f}",
+            f"{row['evaluations_per_sample']:.0f}",
+            f"{row['peak_bytes'] / 1e6:.0f}",
+            f"{(row['peak_bytes'] - row['peak_bytes_before']) / 1e6:.0f}",
+        )
+        for row in rows
+    ]
+    head = ("pixels", "batch", "seconds/sample", "evaluations", "peak [MB]", "of it, the run")
+    print(table(head, lines))
+    write_json(args, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Outputs say how they were made, well enough to be made again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from jaxmap.cli import main
+from jaxmap.mapfiles import read_mass_map
+from jaxmap.replay_command import read_record
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A map of Kaiser-Squires, made with a relative path from the folder it lies in."""
+    rng = np.random.default_rng(0)
+    ra, dec = 150 + 0.3 * rng.random(400), 2 + 0.3 * rng.random(400)
+    e1, e2 = 0.2 * rng.normal(size=(2, 400))
+    monkeypatch.chdir(tmp_path)
+    Table({"ra": ra, "dec": dec, "e1": e1, "e2": e2}).write("galaxies.fits")
+    flags = ["--method", "ks", "--smoothing-arcmin", "2.5", "--size", "9x8", "--null-tests", "0"]
+    assert main(["map", "galaxies.fits", *flags, "--seed", "7", "--out", "first"]) == 0
+    return tmp_path
+
+
+def test_a_map_comes_again_bit_for_bit(made, capsys, monkeypatch):
+    monkeypatch.chdir("/")
+    assert main(["replay", str(made / "first"), "--out", str(made / "again")]) == 0
+    said = capsys.readouterr().out
+    assert "`jaxmap map`" in said and "same, bit for bit" in said
+    first, again = (read_mass_map(made / name / "mass_map.fits") for name in ("first", "again"))
+    np.testing.assert_array_equal(first.convergence, again.convergence)
+    records = [read_record(made / name) for name in ("first", "again")]
+    assert records[0]["settings"] == records[1]["settings"]
+
+
+def test_a_map_that_differs_is_told(made, capsys):
+    """The control: a record that was tampered with gives another map, and that is said."""
+    shutil.copytree(made / "first", made / "other")
+    flags = ["--method", "ks", "--smoothing-arcmin", "1", "--size", "9x8", "--null-tests", "0"]
+    assert main(["map", "galaxies.fits", *flags, "--out", "changed"]) == 0
+    (made / "changed" / "mass_map.fits").replace(made / "other" / "mass_map.fits")
+    record = read_record(made / "other")
+    assert record["settings"]["smoothing_arcmin"] == 1
+    assert main(["replay", str(made / "other"), "--out", str(made / "again")]) == 0
+    assert "bit for bit" in capsys.readouterr().out
+    from jaxmap.replay_command import compare
+
+    assert compare(made / "first", made / "again").startswith("The map differs, by ")
+
+
+def test_an_input_that_moved_or_changed(made, capsys):
+    moved = made / "elsewhere.fits"
+    (made / "galaxies.fits").rename(moved)
+    again = ["replay", str(made / "first"), "--out", str(made / "again")]
+    assert main(again) == 2
+    assert "no longer there; say where it is now with --input FILE" in capsys.readouterr().err
+    assert main([*again, "--input", str(moved)]) == 0
+    table = Table.read(moved)
+    table["e1"][0] += 0.1
+    table.write(moved, overwrite=True)
+    assert main([*again, "--input", str(moved)]) == 2
+    assert "is not the input of then" in capsys.readouterr().err
+
+
+def test_simulated_maps_come_again(tmp_path, capsys):
+    flags = ["simulate", "maps", "--kind", "gaussian", "--size", "16", "--pixel-arcmin", "2"]
+    assert main([*flags, "--num", "3", "--out", str(tmp_path / "a"), "-q"]) == 0
+    (file,) = (tmp_path / "a").glob("maps-*.h5")
+    assert read_record(file) == read_record(tmp_path / "a")
+    assert main(["replay", str(file), "--out", str(tmp_path / "b"), "-q"]) == 0
+    (other,) = (tmp_path / "b").glob("maps-*.h5")
+    import h5py
+
+    with h5py.File(file) as one, h5py.File(other) as two:
+        np.testing.assert_array_equal(one["convergence"], two["convergence"])
+
+
+def test_detections_come_again(made):
+    flags = ["--method", "ks", "--pixel-arcmin", "0.6", "--size", "32", "--null-tests", "0"]
+    assert main(["map", "galaxies.fits", *flags, "--out", "fine"]) == 0
+    assert main(["detect", "fine/mass_map.fits", "--threshold", "0.5", "--out", "found"]) == 0
+    assert main(["replay", "found", "--out", "again", "-q"]) == 0
+    one, other = (Table.read(made / name / "detections.ecsv") for name in ("found", "again"))
+    assert len(one) > 0 and one.colnames == other.colnames
+    np.testing.assert_array_equal(one["snr"], other["snr"])
+
+
+def test_what_has_no_record(tmp_path, capsys):
+    for name, text in (("a.json", json.dumps({"command": "rm"})), ("b.fits", ""), ("c.txt", "?")):
+        (tmp_path / name).write_text(text)
+        assert main(["replay", str(tmp_path / name), "--out", str(tmp_path / "x")]) == 2
+        assert "does not say how it was made" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert "holds none of mass_map.fits" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 2
+    assert "there is no" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
