@@ -28,7 +28,7 @@ from jaxmap.networks.phase_space import (
 
 KEY = jax.random.key(0)
 CUT, APERTURE = 2200.0, 1.6
-SHORT = DEFAULT._replace(num_epochs=5)
+SHORT = DEFAULT._replace(num_epochs=4)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_presets_survive_json():
 
 @pytest.fixture(scope="module")
 def clusters():
-    return mock_clusters(KEY, flat_masses(jax.random.key(1), 700)).contaminated
+    return mock_clusters(KEY, flat_masses(jax.random.key(1), 600)).contaminated
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,8 @@ def test_training_learns_and_repeats(clusters, ensemble):
     error = found.log10_mass - test.log10_mass
     assert error.std() < 0.6 * test.log10_mass.std()
     assert (found.std > 0).all() and not (found.flag & Flag.TOO_FEW).any()
-    again = fit_cnn(KEY, clusters, preset=SHORT, num_networks=2)
-    jax.tree.map(np.testing.assert_array_equal, again.params, ensemble.params)
+    again = fit_cnn(KEY, clusters, preset=SHORT, num_networks=1)
+    jax.tree.map(np.testing.assert_array_equal, again.params[0], ensemble.params[0])
 
 
 def test_estimators_survive_their_files(clusters, ensemble, tmp_path):
