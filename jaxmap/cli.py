@@ -22,6 +22,7 @@ import jaxmap
 from jaxmap.calibrate_flags import add_calibrate
 from jaxmap.config import with_config
 from jaxmap.detect_flags import add_detect
+from jaxmap.dynamics_flags import add_dynamics
 from jaxmap.flags import (
     METHODS,
     NOISES,
@@ -154,6 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_simulate(subparsers)
     add_train(subparsers)
     add_calibrate(subparsers)
+    add_dynamics(subparsers)
     add_detect(subparsers)
     _add_replay(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
