@@ -18,7 +18,8 @@ LAYERS = [
     ["starlet"],
     ["redshifts", "catalog", "massmap", "metrics"],
     ["matter_power", "likelihood", "prior", "binning"],
-    ["cosmology", "gaussian_posterior", "wiener_solvers", "sparse_solver"],
+    ["cosmology", "gaussian_posterior", "wiener_solvers", "galaxies"],
+    ["sparse_solver"],
     ["diagnostics", "simulation"],
     ["annealed_posterior", "denoiser", "denoiser_files", "posterior"],
     ["trained_survey", "generator", "survey_denoiser", "survey_network_files"],
@@ -46,7 +47,7 @@ LAYERS = [
         "dynamics_command",
     ],
     ["cli"],
-    ["__main__"],
+    ["replay_command", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
