@@ -99,6 +99,7 @@ def survey_of(data: ShearMap, margin: int = 2) -> TrainedSurvey:
     return TrainedSurvey(np.asarray(data.weight, np.float32), data.grid.pixel_arcmin, margin)
 
 
+@pytest.mark.slow
 def test_margin_is_that_of_the_training(generator, data):
     def draw(**settings):
         return ConditionalGAN(generator, num_samples=2, chunk=2, **settings)(KEY, data).samples

@@ -137,6 +137,7 @@ def test_b_mode_map_turns_with_the_shear(field, spectrum):
     np.testing.assert_allclose(other.convergence, -straight.b_mode, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_posterior_is_calibrated_on_simulations(spectrum):
     """Over 60 fields: spread over error 1 within 4 standard errors, chi^2 of samples 1 within 4.
 

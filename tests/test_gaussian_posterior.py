@@ -67,7 +67,10 @@ def test_every_solver_finds_the_dense_wiener_filter(dense_cases, solver, phase):
     assert relative(found, dense_cases[other][2]) > 1e-3
 
 
-@pytest.mark.parametrize("shape", [(15, 16), (13, 7), (1, 24)])
+@pytest.mark.parametrize(
+    "shape",
+    [(13, 7), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((15, 16), (1, 24)))],
+)
 def test_any_grid(spectrum, shape):
     grid = Grid(shape, 1.5)
     prior = GaussianPrior(mode_variance(spectrum, grid))
@@ -234,8 +237,8 @@ def relative(a, b):
     ("solver", "tolerance", "limit"),
     [
         (solve_conjugate_gradient, 1e-9, 1e-7),
-        (solve_messenger, 1e-7, 2e-6),
-        (solve_proximal, 1e-7, 2e-6),
+        pytest.param(solve_messenger, 1e-7, 2e-6, marks=pytest.mark.slow),
+        pytest.param(solve_proximal, 1e-7, 2e-6, marks=pytest.mark.slow),
     ],
 )
 def test_stored_wiener_map_of_the_benchmark(shared, solver, tolerance, limit):

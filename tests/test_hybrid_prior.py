@@ -22,6 +22,7 @@ from jaxmap.spectra import mode_variance
 
 GRID = Grid((16, 24), 1.0)
 LEVELS = (0.005, 0.05, 0.5)
+SLOW_LEVELS = [pytest.param(level, marks=pytest.mark.slow) for level in LEVELS[:-1]]
 NETWORK = ResidualUNet(channels=(4, 4), embedding=4)
 score_of = jax.jit(lambda prior, x, sigma: prior.score(x, sigma))
 denoised_by = jax.jit(lambda prior, x, sigma: prior.denoise(x, sigma))
@@ -49,7 +50,7 @@ def noisy_map(prior, sigma, dtype=float):
     return jnp.asarray(prior.sample(jax.random.key(1)) + sigma * white + 0.1, dtype)
 
 
-@pytest.mark.parametrize("sigma", LEVELS)
+@pytest.mark.parametrize("sigma", [LEVELS[-1], *SLOW_LEVELS])
 def test_untrained_priors_are_gaussian(hybrid, denoiser, sigma, dtype):
     gaussian = in_precision(hybrid.gaussian, dtype)
     x = noisy_map(gaussian, sigma, dtype)
@@ -80,7 +81,7 @@ def test_hybrid_score_is_the_sum_of_its_parts(hybrid):
     )
 
 
-@pytest.mark.parametrize("sigma", LEVELS)
+@pytest.mark.parametrize("sigma", [LEVELS[-1], *SLOW_LEVELS])
 def test_score_of_a_denoiser(denoiser, sigma):
     r""":math:`(D(t) - x)/\sigma^2` with D of the shear map that x is, at even noise."""
     trained = replace(denoiser, params=perturbed(denoiser.params, 0.05))

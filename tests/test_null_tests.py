@@ -110,6 +110,7 @@ def test_p_values_are_uniform(observed, spectrum, sky):
         assert kstest(wrong, "uniform").pvalue < 1e-4
 
 
+@pytest.mark.slow
 def test_a_map_without_mask_in_single_precision(spectrum):
     """Periodic, odd sides: a turned map is found, the right one is not."""
     dtype = np.float32

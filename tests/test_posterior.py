@@ -73,6 +73,7 @@ def assert_wrong(samples, exact):
         assert_exact(samples, exact)
 
 
+@pytest.mark.slow
 def test_diffusion_samples_the_gaussian_posterior(data, exact):
     draw = jax.jit(
         jax.vmap(lambda key, data: sample_diffusion(key, MEAN, PRIOR, data, 16), in_axes=(0, None))

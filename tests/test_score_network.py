@@ -60,6 +60,7 @@ def test_size_and_cost_are_those_of_the_published_network():
     np.testing.assert_allclose(cost["flops"], 56e9, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_fresh_network_adds_nothing():
     assert not np.any(applied(fresh(), *images((8, 8)), 0.1))
 

@@ -152,7 +152,7 @@ def test_reduced_shear_is_undone(method):
     assert error[3] < 0.7 * error[0]
 
 
-@pytest.mark.parametrize("shape", [(9, 16), (17, 13)])
+@pytest.mark.parametrize("shape", [(9, 16), pytest.param((17, 13), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["ks-plus", "glimpse", "mcalens"])
 def test_odd_fields(spectrum, shape, name):
     """Odd sizes, masked rows, noise uneven by 1e4, one component unseen: all finite."""
