@@ -28,6 +28,24 @@ def measured_shape_noise(catalog: ShearCatalog) -> tuple[float, float]:
     return variance[0] ** 0.5, variance[1] ** 0.5
 
 
+def shape_noise_of(
+    catalog: ShearCatalog, given: float | tuple[float, float] | None = None
+) -> np.ndarray:
+    """Shape noise per component, shape ``(2,)``: the one given, or measured.
+
+    Raises:
+        ValueError: if it is not positive.
+    """
+    noise = measured_shape_noise(catalog) if given is None else given
+    sigma = np.broadcast_to(np.asarray(noise, float), (2,))
+    if not np.all(np.isfinite(sigma) & (sigma > 0)):
+        raise ValueError(
+            f"the shape noise per component is {sigma.tolist()}; expected numbers above 0 (all "
+            "ellipticities equal? give the value, e.g. shape_noise=0.26 or --shape-noise 0.26)"
+        )
+    return sigma
+
+
 def bin_shear(
     catalog: ShearCatalog, grid: Grid, shape_noise: float | tuple[float, float] | None = None
 ) -> ShearMap:
@@ -48,13 +66,7 @@ def bin_shear(
     Raises:
         ValueError: if no galaxy with weight falls on the grid, or the shape noise is not positive.
     """
-    noise = measured_shape_noise(catalog) if shape_noise is None else shape_noise
-    sigma = np.broadcast_to(np.asarray(noise, float), (2,))
-    if not np.all(np.isfinite(sigma) & (sigma > 0)):
-        raise ValueError(
-            f"the shape noise per component is {sigma.tolist()}; expected numbers above 0 (all "
-            "ellipticities equal? give the value, e.g. shape_noise=0.26 or --shape-noise 0.26)"
-        )
+    sigma = shape_noise_of(catalog, shape_noise)
     x, y = grid.pixel_position(catalog.ra_deg, catalog.dec_deg)
     shear, weight, counts = weighted_mean_shear(
         jnp.asarray(x, float),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmap.binning import measured_shape_noise
+from jaxmap.binning import shape_noise_of
 from jaxmap.catalog import ShearCatalog, require_finite
 from jaxmap.grid import Grid
 from jaxmap.operators import sum_in_pixels
@@ -76,13 +76,7 @@ def galaxy_shear(
     Raises:
         ValueError: if no galaxy with weight falls on the grid, or the shape noise is not positive.
     """
-    noise = measured_shape_noise(catalog) if shape_noise is None else shape_noise
-    sigma = np.broadcast_to(np.asarray(noise, float), (2,))
-    if not np.all(np.isfinite(sigma) & (sigma > 0)):
-        raise ValueError(
-            f"the shape noise per component is {sigma.tolist()}; expected numbers above 0 (give "
-            "the value, e.g. shape_noise=0.26 or --shape-noise 0.26)"
-        )
+    sigma = shape_noise_of(catalog, shape_noise)
     x, y = grid.pixel_position(catalog.ra_deg, catalog.dec_deg)
     ny, nx = grid.shape
     with np.errstate(invalid="ignore"):
