@@ -63,7 +63,7 @@ def methods_for(spectrum: PowerSpectrum, phase) -> dict[str, Estimator]:
     """The estimators of the table; on a periodic grid."""
     return {
         "ks": KaiserSquires(1.0, margin=0),
-        "ks-plus": KSPlus(1.0, margin=0),
+        "ksplus": KSPlus(1.0, margin=0),
         "wiener": Wiener(spectrum, num_samples=0, margin=0, phase=phase),
         "glimpse": Sparse(b_mode=False, margin=0, phase=phase),
         "mcalens": MCALens(spectrum, margin=0, phase=phase),

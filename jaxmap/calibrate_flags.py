@@ -8,7 +8,7 @@ from jaxmap.flags import SAMPLERS, add_common, add_cosmology, size, whole
 from jaxmap.simulate_flags import BARYONS, PRESETS
 
 SAMPLING = ("dlposterior", "wiener", "gan")
-METHODS = (*SAMPLING, "ks", "ks-plus", "glimpse", "mcalens", "deepmass")
+METHODS = (*SAMPLING, "ks", "ksplus", "glimpse", "mcalens", "deepmass")
 SKIES = {"halo": "light-cone", "lognormal": "lognormal", "gaussian": "gaussian"}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 
-SHIPPED = ("ks", "ks-plus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
+SHIPPED = ("ks", "ksplus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
 METHODS = (*SHIPPED, "gan")  # which needs weights of the user's own
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
 NOISES = ("weights", "residuals")
@@ -41,7 +41,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         "--smoothing-arcmin",
         type=float,
         default=1.0,
-        help="ks, ks-plus: Gaussian sigma (default 1)",
+        help="ks, ksplus: Gaussian sigma (default 1)",
     )
     group.add_argument(
         "--threshold",
@@ -53,7 +53,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         type=whole,
         default=0,
         metavar="N",
-        help="ks-plus, glimpse: take shapes for reduced shear, and correct that N times with the "
+        help="ksplus, glimpse: take shapes for reduced shear, and correct that N times with the "
         "map found before (default 0: take them for shear)",
     )
     group.add_argument(

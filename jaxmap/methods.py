@@ -69,9 +69,9 @@ def build_estimator(
     Args:
         method: name of the estimator.
         spectrum: power spectrum of the convergence.
-        smoothing_arcmin: of ``ks`` and ``ks-plus``.
+        smoothing_arcmin: of ``ks`` and ``ksplus``.
         threshold: of ``glimpse`` and ``mcalens``, in standard deviations; None for their own.
-        reduced_shear: of ``ks-plus`` and ``glimpse``: how often to correct the reduced shear.
+        reduced_shear: of ``ksplus`` and ``glimpse``: how often to correct the reduced shear.
         num_samples: of the posterior; None for the method's own number.
         margin: masked pixels around the field; None for the default.
         progress: wraps loops over chunks of samples.
@@ -88,7 +88,7 @@ def build_estimator(
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
     if method == "ks":
         return KaiserSquires(smoothing_arcmin, margin)
-    if method == "ks-plus":
+    if method == "ksplus":
         return KSPlus(smoothing_arcmin, reduced=reduced_shear, margin=margin)
     if method == "glimpse":
         level = 5.0 if threshold is None else threshold
@@ -180,7 +180,7 @@ def method_identity(
     The spectrum of the prior and the margin are left out.
     """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
-    if method in ("ks", "ks-plus"):
+    if method in ("ks", "ksplus"):
         identity: dict[str, Any] = {"method": method, "smoothing_arcmin": float(smoothing_arcmin)}
         return identity if method == "ks" else identity | {"reduced_shear": reduced_shear}
     if method in ("glimpse", "mcalens"):

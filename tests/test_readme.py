@@ -173,7 +173,7 @@ def test_what_longer_training_gained():
 def test_table_of_estimators():
     figures = json.loads((ROOT / "experiments/results/estimators.json").read_text())
     assert not figures["quick"] and figures["fields"] >= 50
-    labels = {"ks-plus": "KS+", "glimpse": "GLIMPSE", "mcalens": "MCALens"}
+    labels = {"ksplus": "KS+", "glimpse": "GLIMPSE", "mcalens": "MCALens"}
     for name, label in labels.items():
         (row,) = (line for line in README.splitlines() if line.startswith(f"| {label}"))
         for metric in "AC":
