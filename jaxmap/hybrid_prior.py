@@ -58,17 +58,23 @@ class DenoiserPrior:
 
     A denoiser knows shear only, and so nothing of the mean; as in `GaussianPrior` it is left free.
 
+    A network does not know noise below what it was trained on, and its residual grows without
+    bound there: lower levels are taken for the least one.
+
     Args:
         denoiser: trained on noise of all kinds.
         grid: of the maps.
+        least: level of noise that the denoiser was trained down to.
     """
 
     denoiser: Denoiser
     grid: Grid = field(metadata={"static": True})
+    least: float = field(default=0.003, metadata={"static": True})
 
     def score(self, convergence: jax.Array, sigma: float | jax.Array) -> jax.Array:
         """Gradient of the log density of maps with noise of level sigma, shape ``(ny, nx)``."""
-        return (self.denoise(convergence, sigma) - convergence) / sigma**2
+        known = jnp.maximum(jnp.asarray(sigma, convergence.dtype), self.least)
+        return (self.denoise(convergence, known) - convergence) / known**2
 
     def denoise(self, convergence: jax.Array, sigma: float | jax.Array) -> jax.Array:
         r"""Mean of the map given it + :math:`N(0, \sigma^2)`."""

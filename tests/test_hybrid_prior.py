@@ -11,6 +11,7 @@ from test_score_network import SMALL, fresh, perturbed
 
 from jaxmap.catalog import shear_map
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser, denoise_shear
+from jaxmap.denoiser_files import read_denoiser
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import DenoiserPrior, HybridPrior
@@ -18,6 +19,7 @@ from jaxmap.networks.score_unet import residual_score
 from jaxmap.networks.unet import ResidualUNet, initialise
 from jaxmap.operators import shear_from_convergence
 from jaxmap.prior import GaussianPrior, Prior
+from jaxmap.sampling.probability_flow import flow_to_zero
 from jaxmap.spectra import mode_variance
 
 GRID = Grid((16, 24), 1.0)
@@ -136,3 +138,23 @@ def test_a_batch_of_maps_and_levels(hybrid, denoiser):
             alone = score_of(prior, maps[row], levels[row])
             scale = float(jnp.abs(alone).max())
             np.testing.assert_allclose(together[row], alone, atol=1e-8 * scale)
+
+
+@pytest.mark.slow
+def test_the_flow_to_zero_noise_stays_where_the_shipped_prior_was_trained():
+    """Its levels go far below the training's. There the network is as good as random (the control,
+    which asks for them, leaves the sky)."""
+    denoiser, domain, _ = read_denoiser()
+    grid = Grid((32, 32), domain.pixel_arcmin)
+    key_sky, key_white = jax.random.split(jax.random.key(0))
+    sky = GaussianPrior(mode_variance(denoiser.spectrum, grid)).sample(key_sky)
+    start = sky + 0.02 * jax.random.normal(key_white, sky.shape)
+    prior = DenoiserPrior(denoiser, grid)
+    found, wild = (
+        flow_to_zero(start, jnp.asarray(0.02, start.dtype), each.score)
+        for each in (prior, replace(prior, least=1e-9))
+    )
+    assert float(jnp.std(found)) < float(jnp.std(start))
+    assert not float(jnp.std(wild)) < 10 * float(jnp.std(start))
+    lowest = prior.score(start, 1e-5)
+    np.testing.assert_allclose(lowest, prior.score(start, prior.least), rtol=1e-6)
