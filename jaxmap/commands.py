@@ -20,6 +20,7 @@ import jaxmap
 from jaxmap.benchmark import read_case, score, table
 from jaxmap.binning import bin_shear, measured_shape_noise
 from jaxmap.catalog import ShearCatalog, ShearMap
+from jaxmap.cluster_network import PIXEL_ARCMIN
 from jaxmap.conformal import Conformal, read_conformal
 from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import check_e2_sign
@@ -27,10 +28,10 @@ from jaxmap.estimators import (
     ConditionalGAN,
     DeepMass,
     Estimator,
+    HongCNN,
     MaximumPosterior,
     Resampled,
     SampledPosterior,
-    Sparse,
     SurveyDeepMass,
 )
 from jaxmap.files import atomic_path
@@ -97,8 +98,9 @@ def run_map(options: argparse.Namespace) -> int:
             bounds.check(shear, _method_identity(options, estimator))
         key = jax.random.key(options.seed)
         with kept_if_interrupted(drawn):
-            if isinstance(estimator, Sparse) and options.unbinned:
-                result = estimator(key, galaxy_shear(catalog, grid, options.shape_noise))
+            if _takes_galaxies(estimator, options):
+                of_galaxies: Any = estimator
+                result = of_galaxies(key, galaxy_shear(catalog, grid, options.shape_noise))
             else:
                 result = _with_errors(estimator, bounds, options)(key, shear)
             result = _null_tested(key, result, shear, catalog, spectrum, options)
@@ -123,6 +125,12 @@ def run_map(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _takes_galaxies(estimator: Estimator, options: argparse.Namespace) -> bool:
+    """Whether it is given galaxies rather than their means in pixels."""
+    errors = options.noise_samples or options.conformal
+    return options.unbinned or (isinstance(estimator, HongCNN) and not errors)
 
 
 def _check_unbinned(options: argparse.Namespace) -> None:
@@ -199,6 +207,8 @@ def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | 
     """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
     if options.pixel_arcmin is not None:
         return options.pixel_arcmin
+    if isinstance(estimator, HongCNN):
+        return PIXEL_ARCMIN
     if isinstance(estimator, DeepMass | MaximumPosterior | SampledPosterior):
         return estimator.domain.pixel_arcmin if estimator.domain else None
     if isinstance(estimator, ConditionalGAN | SurveyDeepMass):

@@ -11,11 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmap.cluster_network import read_cluster_network
 from jaxmap.denoiser_files import read_denoiser, warn_of_spectrum
 from jaxmap.estimators import (
     ConditionalGAN,
     DeepMass,
     Estimator,
+    HongCNN,
     KaiserSquires,
     KSPlus,
     MaximumPosterior,
@@ -60,7 +62,7 @@ def build_estimator(
     folder: Path | None = None,
     identity: Any = None,
 ) -> Estimator:
-    """The estimator called ``ks``, ``wiener``, ``deepmass``, ``dlposterior`` or ``gan``.
+    """The estimator of that name.
 
     Settings that it does not have are left aside; a network brings its own spectrum, and says when
     the one given is far from it. What ``deepmass`` is depends on the file: `DeepMass`, or with a
@@ -75,7 +77,8 @@ def build_estimator(
         num_samples: of the posterior; None for the method's own number.
         margin: masked pixels around the field; None for the default.
         progress: wraps loops over chunks of samples.
-        weights: file of a trained network; the shipped one if None (there is none of ``gan``).
+        weights: file of a trained network; the shipped one if None (there is none of ``gan``
+            and ``hong``); several of ``hong``, with commas between them.
         phase: of the shear operator of the Wiener filter.
         sampler: of ``dlposterior``; see `build_sampler`; ``map`` for the most probable map.
         num_steps: of the sampler; None for its own number.
@@ -83,7 +86,8 @@ def build_estimator(
         identity: what these samples are of.
 
     Raises:
-        ValueError: for an unknown name, ``gan`` without weights, or a file of another kind.
+        ValueError: for an unknown name, ``gan`` or ``hong`` without weights, or a file of another
+            kind.
     """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
     if method == "ks":
@@ -99,7 +103,7 @@ def build_estimator(
     if method == "wiener":
         return Wiener(spectrum, num_samples=count, margin=margin, phase=phase, progress=progress)
     if method == "gan":
-        generator, survey, _ = read_generator(_required(weights))
+        generator, survey, _ = read_generator(_required(weights, "gan"))
         warn_of_spectrum(generator.spectrum, spectrum)
         return ConditionalGAN(
             generator,
@@ -110,6 +114,9 @@ def build_estimator(
             identity=identity,
             progress=progress,
         )
+    if method == "hong":
+        files = str(_required(weights, "hong")).split(",")
+        return HongCNN(tuple(read_cluster_network(file)[0] for file in files))
     if method not in ("deepmass", "dlposterior"):
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
     kind = None if weights is None else read_weights(weights)[1].get("kind")
@@ -201,7 +208,7 @@ def method_identity(
 def network_digest(estimator: Estimator) -> str:
     """Hash of the arrays of an estimator's network in single precision; empty without any."""
     network, found = hashlib.sha256(), False
-    for name in ("prior", "denoiser", "generator", "model"):
+    for name in ("prior", "denoiser", "generator", "model", "models"):
         for leaf in jax.tree.leaves(getattr(estimator, name, None)):
             if isinstance(leaf, jax.Array | np.ndarray):
                 network.update(np.asarray(leaf, np.float32).tobytes())
@@ -209,13 +216,17 @@ def network_digest(estimator: Estimator) -> str:
     return network.hexdigest() if found else ""
 
 
-def _required(weights: str | Path | None) -> str | Path:
+def _required(weights: str | Path | None, method: str) -> str | Path:
     if weights is None:
         raise ValueError(
-            "no GAN is shipped; train one for your survey by `jaxmap train "
-            "experiments/training/gan_cosmos.toml --out gan`, and give --weights gan/gan.npz"
+            f"no network of {method} is shipped; train one by `jaxmap train "
+            f"experiments/training/{_EXAMPLES[method]} --out DIR`, and give --weights "
+            f"DIR/{method}.npz"
         )
     return weights
+
+
+_EXAMPLES = {"gan": "gan_cosmos.toml", "hong": "hong_clusters.toml"}
 
 
 def _hybrid_prior(weights: str | Path, grid: Grid) -> HybridPrior:

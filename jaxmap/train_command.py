@@ -14,15 +14,18 @@ import jax
 import jax.numpy as jnp
 
 import jaxmap
+from jaxmap.cluster_network import write_cluster_network
 from jaxmap.denoiser_files import Domain, read_denoiser, write_denoiser
 from jaxmap.hybrid_prior_files import write_hybrid_prior
 from jaxmap.spectra import pixel_variance
 from jaxmap.survey_network_files import write_generator, write_survey_denoiser
 from jaxmap.training.denoiser_task import denoiser_task, fresh_denoiser
 from jaxmap.training.gan_task import fresh_generator, gan_task
+from jaxmap.training.hong_task import clusters_of, draw_examples_of, fresh_hong, hong_task
 from jaxmap.training.loop import CHECKPOINT, LOG, train
 from jaxmap.training.observations import survey_observations
 from jaxmap.training.pictures import (
+    draw_cluster_examples,
     draw_examples,
     draw_losses,
     draw_samples,
@@ -43,7 +46,11 @@ TASKS = {
     "score": score_task,
     "deepmass-survey": survey_denoiser_task,
     "gan": gan_task,
+    "hong": hong_task,
 }
+BASELINES = {"gan": "variance", "hong": "empty map"}
+"""What errors are divided by, where not by those of the Wiener filter."""
+
 PICTURED = (0.25, 0.75, 1.5)
 """Noise in the pictures of a score training, relative to the spread of its levels."""
 
@@ -74,7 +81,7 @@ def run_train(options: argparse.Namespace) -> int:
             f"interrupted; the checkpoint in {out}/ is whole, and the same command goes on from it"
         ) from None
     rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
-    draw_losses(out / "losses.png", rows, "variance" if settings.kind == "gan" else "Wiener")
+    draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"))
     say(KEEP[settings.kind](out, params, settings, source, _record(table, rows)))
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
@@ -156,6 +163,31 @@ def keep_gan(
     )
 
 
+def keep_hong(
+    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+) -> str:
+    """Write the weights and pictures of a network for clusters; what to say about them."""
+    path = out / "hong.npz"
+    seen, unseen = (clusters_of(settings, each) for each in (source.training, source.validation))
+    model = replace(fresh_hong(settings, jnp.std(seen.convergence)), params=params)
+    rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    checked = [row for row in rows if "validation" in row]
+    best = min(checked, key=lambda row: row["validation"]["loss"])
+    counts = {"clusters": len(seen.convergence), "validated_with": len(unseen.convergence)}
+    record = {**record, **counts, "best_step": best["step"], "validation": best["validation"]}
+    write_cluster_network(path, model, record)
+    examples = draw_examples_of(
+        settings, jax.random.fold_in(jax.random.key(settings.seed), 4), unseen
+    )
+    draw_cluster_examples(out / "examples.png", model, examples)
+    (ratio,) = best["validation"]["ratio"].values()
+    return (
+        f"Loss over that of an empty map, on fields of maps not trained on: {ratio:.3f}, the least "
+        f"of {len(checked)} validations, after {best['step']:,} steps.\n"
+        f"Wrote {path}; use it by `jaxmap map CATALOG --method hong --weights {path}`."
+    )
+
+
 def _keys(settings: Training) -> jax.Array:
     """Of examples to show, as many as in a step."""
     key = jax.random.fold_in(jax.random.key(settings.seed), 4)
@@ -167,6 +199,7 @@ KEEP = {
     "score": keep_score,
     "deepmass-survey": keep_survey_denoiser,
     "gan": keep_gan,
+    "hong": keep_hong,
 }
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["sparse_solver"],
     ["diagnostics", "simulation"],
     ["annealed_posterior", "denoiser", "denoiser_files", "posterior"],
-    ["trained_survey", "generator", "survey_denoiser", "survey_network_files"],
+    ["trained_survey", "generator", "survey_denoiser", "survey_network_files", "cluster_network"],
     ["hybrid_prior", "hybrid_prior_files"],
     ["sample_store", "sampler_prior", "samplers"],
     ["estimators", "footprint", "clusters"],

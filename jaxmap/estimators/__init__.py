@@ -3,6 +3,7 @@
 from jaxmap.estimators.conditional_gan import ConditionalGAN
 from jaxmap.estimators.deepmass import DeepMass
 from jaxmap.estimators.finite_field import Estimator, default_margin, pad_shear
+from jaxmap.estimators.hong import HongCNN
 from jaxmap.estimators.kaiser_squires import KaiserSquires
 from jaxmap.estimators.ks_plus import KSPlus
 from jaxmap.estimators.maximum import MaximumPosterior
@@ -17,6 +18,7 @@ __all__ = [
     "ConditionalGAN",
     "DeepMass",
     "Estimator",
+    "HongCNN",
     "KSPlus",
     "KaiserSquires",
     "MCALens",

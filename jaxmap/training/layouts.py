@@ -121,6 +121,18 @@ def symmetry(number: jax.Array, field: jax.Array) -> jax.Array:
     return jnp.where(number & 4, field.T, field)
 
 
+def spin2_symmetry(number: jax.Array, shear: jax.Array) -> jax.Array:
+    r"""The same symmetry for a complex spin-2 field, whose components turn with the axes.
+
+    A mirror along x or y makes :math:`e \to e^*`, the exchange of x and y
+    :math:`e \to -e^*`; so a quarter turn changes the sign of both components.
+    """
+    turned = symmetry(number, shear)
+    turned = jnp.where(number & 1, turned.conj(), turned)
+    turned = jnp.where(number & 2, turned.conj(), turned)
+    return jnp.where(number & 4, -turned.conj(), turned)
+
+
 def cut_field(
     convergence: jax.Array, layout: Layout, pixel_arcmin: float, rim: int = 0
 ) -> tuple[jax.Array, ...]:

@@ -47,6 +47,8 @@ class Task(NamedTuple):
         figures: the summaries since the last checkpoint as plain numbers, with ``loss`` among them.
         validate: figures of averaged parameters on data that training does not see.
         begin: ``(params, schedule) -> state``, the state before the first step.
+        select: ``(state, figures) -> state`` after a validation, for a state that keeps its best.
+        result: ``state -> params``, what a training ends with.
     """
 
     params: Any
@@ -54,6 +56,8 @@ class Task(NamedTuple):
     figures: Callable[[list[Any]], dict[str, Any]]
     validate: Callable[[Any], dict[str, Any]]
     begin: Callable[[Any, Schedule], State] = start
+    select: Callable[[Any, dict[str, Any]], Any] = lambda state, figures: state
+    result: Callable[[Any], Any] = lambda state: state.average
 
 
 def train(
@@ -79,7 +83,7 @@ def train(
         progress: wraps the range of steps.
 
     Returns:
-        The averaged parameters.
+        The averaged parameters, or what the task makes of its state.
 
     Raises:
         ValueError: for a checkpoint of another training.
@@ -108,13 +112,14 @@ def train(
                 f"learning_rate (a checkpoint in {folder} is of an earlier step, and whole)"
             )
         if done % validate_every == 0 or last:
-            row["validation"] = task.validate(state.average)
+            row["validation"] = validation = task.validate(state.average)
+            state = task.select(state, validation)
         # The log first: a kill in between costs a repeated line, not the last one of a training.
         with open(folder / LOG, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         write_checkpoint(folder / CHECKPOINT, state, record)
         summaries, began = [], time.perf_counter()
-    return jax.block_until_ready(state.average)
+    return jax.block_until_ready(task.result(state))
 
 
 def _all_finite(params: Any) -> bool:

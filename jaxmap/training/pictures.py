@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.cluster_network import ClusterNetwork
 from jaxmap.denoiser import Denoiser, denoise
 from jaxmap.generator import Generator, generate
 from jaxmap.hybrid_prior import HybridPrior
+from jaxmap.networks.hong import BORDER, apply_hong
 from jaxmap.survey_denoiser import SurveyDenoiser, recover
 from jaxmap.training.denoiser_task import draw_batch
+from jaxmap.training.hong_task import Example
 from jaxmap.training.layouts import Fields
 from jaxmap.training.noise import KINDS
 from jaxmap.training.observations import Observation, SurveyObservations, draw_observations
@@ -135,6 +138,19 @@ def draw_samples(
         }
         pictures.append(panels)
     _draw_panels(path, pictures)
+
+
+def draw_cluster_examples(path: str | Path, model: ClusterNetwork, examples: Example) -> None:
+    """Truth, the network's map and its actual error for some fields, without their border."""
+    found = model.scale * jax.jit(apply_hong, static_argnums=0)(
+        model.network, model.params, examples.images
+    )
+    inside = slice(BORDER, found.shape[-1] - BORDER)
+    pictures = []
+    for truth, mean in zip(examples.truth, found, strict=True):
+        panels = {"truth": truth, "network": mean, _ERROR: jnp.abs(mean - truth)}
+        pictures.append({name: field[inside, inside] for name, field in panels.items()})
+    _draw_panels(path, pictures[:4])
 
 
 def _examples(

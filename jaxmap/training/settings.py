@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxmap.networks.hong import HongNetwork
 from jaxmap.networks.optimiser import Schedule
 from jaxmap.networks.plain_unet import PlainUNet
 from jaxmap.networks.score_unet import ScoreUNet
 from jaxmap.networks.unet import ResidualUNet
 from jaxmap.training.layouts import Layout
 from jaxmap.training.noise import NoiseRanges
-from jaxmap.training.survey_settings import Adversarial, FirstMap, Survey
+from jaxmap.training.survey_settings import Adversarial, Clusters, FirstMap, Survey
 from jaxmap.training.tables import build, converted, require
 
 LAYOUTS = (
@@ -30,9 +31,12 @@ SCORE_LAYOUTS = (Layout(side=360, batch=32),)
 SURVEY_LAYOUTS = (Layout(side=384, batch=4),)
 """Of networks for one survey."""
 
-KINDS = ("denoiser", "score", "deepmass-survey", "gan")
-"""What can be trained: our denoiser, the residual score of the published prior, and for one survey
-the published DeepMass or a conditional GAN."""
+CLUSTER_LAYOUTS = (Layout(side=84, batch=8),)
+"""Of networks for clusters: cuts of maps of 0.4 arcmin that hold a field of 32 arcmin."""
+
+KINDS = ("denoiser", "score", "deepmass-survey", "gan", "hong")
+"""What can be trained: our denoiser, the residual score of the published prior, for one survey the
+published DeepMass or a conditional GAN, and the network of Hong et al. for clusters."""
 
 _PLAIN = {
     "seed": int,
@@ -140,6 +144,8 @@ class Training:
         survey: which one.
         first_map: what the published DeepMass is given.
         adversarial: how a GAN is learned.
+        hong_network: architecture of a network for clusters.
+        clusters: which, and how they are learned.
         layouts: of the fields.
         source: of the maps.
         seed: of everything random.
@@ -159,6 +165,8 @@ class Training:
     survey: Survey = Survey()  # noqa: RUF009 (frozen)
     first_map: FirstMap = FirstMap()  # noqa: RUF009 (frozen)
     adversarial: Adversarial = Adversarial()  # noqa: RUF009 (frozen)
+    hong_network: HongNetwork = HongNetwork()  # noqa: RUF009 (frozen)
+    clusters: Clusters = Clusters()  # noqa: RUF009 (frozen)
     layouts: tuple[Layout, ...] = LAYOUTS
     source: SimulatedMaps | GivenMaps = SimulatedMaps()
     seed: int = 0
@@ -176,6 +184,11 @@ class Training:
         fresh = self.kind == "denoiser" or self.start is None
         scratch = f'nothing with kind = "{self.kind}", which starts from scratch'
         require(self, "start", fresh, scratch)
+        if self.kind == "hong" and not isinstance(self.source, GivenMaps):
+            raise ValueError(
+                'kind = "hong" finds clusters in maps of yours; give [maps] with maps = "FOLDER" '
+                "and pixel_arcmin (`jaxmap simulate maps` makes them)"
+            )
         for network in (self.network, self.score_network, self.plain_network):
             levels = len(network.channels) > 0 and min(network.channels) > 0
             require(network, "channels", levels, "one size above 0 or more, one for each level")
@@ -192,10 +205,10 @@ def read_training(path: str | Path) -> tuple[Training, dict[str, Any]]:
     """Read settings from TOML, and the plain tables behind them for the record.
 
     Tables ``[schedule]``, ``[network]``, ``[maps]``, ``[[layouts]]`` and, by kind, ``[noise]``
-    (``denoiser``), ``[score]``, ``[survey]`` and ``[deepmass]`` (``deepmass-survey``), or
-    ``[survey]`` and ``[gan]`` have the arguments of the classes here and in
-    `jaxmap.training.survey_settings`; what is left out keeps its default. ``[maps]`` with a key
-    ``maps`` is `GivenMaps`, else `SimulatedMaps`.
+    (``denoiser``), ``[score]``, ``[survey]`` and ``[deepmass]`` (``deepmass-survey``),
+    ``[survey]`` and ``[gan]``, or ``[clusters]`` (``hong``) have the arguments of the classes here
+    and in `jaxmap.training.survey_settings`; what is left out keeps its default. ``[maps]`` with a
+    key ``maps`` is `GivenMaps`, else `SimulatedMaps`.
 
     Raises:
         ValueError: for an unreadable file, an unknown key or a value out of range.
@@ -235,6 +248,9 @@ def training_from(table: dict[str, Any]) -> Training:
             else {"deepmass": ("first_map", FirstMap)}
         )
         parts["layouts"] = SURVEY_LAYOUTS
+    elif kind == "hong":
+        sections |= {"network": ("hong_network", HongNetwork), "clusters": ("clusters", Clusters)}
+        parts["layouts"] = CLUSTER_LAYOUTS
     else:
         sections |= {"network": ("network", ResidualUNet), "noise": ("noise", NoiseRanges)}
     known = {"kind", *sections, "layouts", *_PLAIN}

@@ -1,4 +1,4 @@
-"""Settings of trainings for one survey: which one, and how a GAN learns."""
+"""Settings of trainings for one kind of data: which survey, how a GAN learns, which clusters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jaxmap.simulation.presets import PRESETS
 from jaxmap.survey_denoiser import FIRST_MAPS
 from jaxmap.training.tables import require
+
+LOSSES = ("mse", "focal")
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,34 @@ class Adversarial:
             require(self, name, getattr(self, name) >= 0, "0 or more")
         sizes = len(self.critic) > 0 and min(self.critic) > 0
         require(self, "critic", sizes, "one size above 0 or more, one for each convolution")
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Fields about clusters, and how a network of Hong et al. learns from them.
+
+    Args:
+        per_map: clusters of a map, at most.
+        least: convergence of their peaks, smoothed by a pixel of the map, at least.
+        num_galaxies: in a field of 32 arcmin.
+        shape_noise: of unlensed galaxies, per component.
+        faintest_error: of measurement of the faintest galaxies.
+        loss: ``mse``, or ``focal``, which weighs pixels by 1 + convergence over its maximum.
+        side: pixels of the network's input; published 386.
+    """
+
+    per_map: int = 12
+    least: float = 0.05
+    num_galaxies: int = 25_000
+    shape_noise: float = 0.24
+    faintest_error: float = 0.4
+    loss: str = "focal"
+    side: int = 386
+
+    def __post_init__(self) -> None:
+        require(self, "per_map", self.per_map >= 1, "1 or more")
+        require(self, "num_galaxies", self.num_galaxies >= 1, "1 or more")
+        for name in ("least", "shape_noise", "faintest_error"):
+            require(self, name, getattr(self, name) > 0, "a number above 0")
+        require(self, "loss", self.loss in LOSSES, " or ".join(LOSSES))
+        require(self, "side", 86 < self.side <= 500, "87 to 500 pixels")

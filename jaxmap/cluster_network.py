@@ -1,0 +1,228 @@
+r"""Mass maps of clusters by the network of Hong et al.: its images, its mosaics and its files.
+
+Galaxies of ellipticity :math:`\epsilon_i` and inverse variance :math:`w_i` become images by
+
+.. math:: \epsilon(x) = \frac{\sum_i K_i w_i \epsilon_i}{\sum_i K_i w_i + k w_0}, \qquad
+          \Delta\epsilon(x) = \frac{[\sum_i K_i^2 w_i + k^2 w_0]^{1/2}}{\sum_i K_i w_i + k w_0}
+
+with a Gaussian K of 7 arcsec FWHM, from the middle of the galaxy's pixel. The last terms stand for
+one galaxy of ellipticity 0 and error 1 that lies three sigma away from every place: it does not
+count where there are galaxies, and makes :math:`\epsilon = 0, \Delta\epsilon = 1` where there are
+none, without division by nothing. The paper does not say what it did there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.catalog import ShearMap
+from jaxmap.networks.hong import (
+    BORDER,
+    FIRST_WIDTH,
+    POOL,
+    SIDE,
+    HongNetwork,
+    apply_hong,
+    initialise_hong,
+    output_side,
+)
+from jaxmap.networks.weights import fitted, read_weights, write_weights
+
+PIXEL_ARCMIN = 0.064
+"""Of the network's input; three of them make a pixel of its output."""
+
+KIND = "cluster network"
+
+_SIGMA = 7 / (60 * math.sqrt(8 * math.log(2))) / PIXEL_ARCMIN  # pixels
+_HALF = 4  # taps of the kernel on either side, 5 sigma
+_FAR = math.exp(-0.5 * 3**2)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ClusterNetwork:
+    """A network with what it takes to apply it.
+
+    Args:
+        params: of the network.
+        scale: convergence of an output of 1, a scalar.
+        network: its architecture.
+        side: pixels of the images that it was trained on.
+    """
+
+    params: Any
+    scale: jax.Array
+    network: HongNetwork = field(default=HongNetwork(), metadata={"static": True})
+    side: int = field(default=SIDE, metadata={"static": True})
+
+
+class Mosaic(NamedTuple):
+    """A map of many overlapping fields of the network.
+
+    Attributes:
+        convergence: mean over the fields, on the pixels of the images, 0 outside; ``(ny, nx)``.
+        covered: where it is known, same shape.
+    """
+
+    convergence: jax.Array
+    covered: jax.Array
+
+
+@partial(jax.jit, static_argnames="channels")
+def network_images(data: ShearMap, channels: int = 3) -> jax.Array:
+    """What a network is told of a shear map of `PIXEL_ARCMIN`, shape ``(channels, ny, nx)``.
+
+    Args:
+        data: every pixel stands for a galaxy in its middle, of the pixel's mean and variance.
+        channels: two of ellipticity and its error; the fourth is the smoothed number of galaxies
+            over its mean.
+    """
+    weight = jnp.mean(data.weight, axis=0)
+    shear = jnp.where(weight > 0, data.shear, 0)
+    total = _smooth(weight) + _FAR
+    images = [
+        _smooth(weight * shear.real) / total,
+        _smooth(weight * shear.imag) / total,
+        jnp.sqrt(_smooth(weight, power=2) + _FAR**2) / total,
+    ]
+    if channels == 4:
+        counts = (weight > 0).astype(weight.dtype) if data.counts is None else data.counts
+        mean = jnp.mean(counts) * jnp.sum(jnp.asarray(_taps(1))) ** 2
+        images.append(_smooth(counts) / jnp.where(mean > 0, mean, 1))
+    return jnp.stack(images)
+
+
+def _taps(power: int) -> np.ndarray:
+    steps = np.arange(-_HALF, _HALF + 1) / _SIGMA
+    return np.exp(-0.5 * power * steps**2)
+
+
+def _smooth(image: jax.Array, power: int = 1) -> jax.Array:
+    """Sum of neighbours with the Gaussian, to a power, of height 1; nothing beyond the edges."""
+    for axis in (0, 1):
+        side = image.shape[axis]
+        around = [(0, 0), (0, 0)]
+        around[axis] = (_HALF, _HALF)
+        padded = jnp.pad(image, around)
+        image = sum(  # type: ignore[assignment]
+            float(tap) * jax.lax.slice_in_dim(padded, start, start + side, axis=axis)
+            for start, tap in enumerate(_taps(power))
+        )
+    return image
+
+
+def mosaic(model: ClusterNetwork, data: ShearMap, step: int = 19) -> Mosaic:
+    """Apply a network to a field of any size, and average where its fields overlap.
+
+    The border of 14 output pixels that training left out is left out of every field, and so is
+    missing along the edges of the whole. Fields that are too small for the network are surrounded
+    by sky without galaxies, and then covered to their edges.
+
+    Args:
+        model: a trained network.
+        data: shear map of `PIXEL_ARCMIN`.
+        step: output pixels between neighbouring fields, at most.
+    """
+    images = network_images(data, model.network.channels)
+    ny, nx = data.grid.shape
+    low, left = (max(0, -(-(model.side - n) // 2)) for n in (ny, nx))
+    if low or left:
+        empty = jnp.zeros(model.network.channels).at[2].set(1)[:, None, None]
+        outside = jnp.pad(
+            jnp.zeros((ny, nx), bool), ((low, low), (left, left)), constant_values=True
+        )
+        around = ((0, 0), (low, low), (left, left))
+        images = jnp.where(outside[None], empty, jnp.pad(images, around))
+    side = output_side(model.side)
+    kept = slice(BORDER, side - BORDER)
+    tall, wide = (output_side(n) for n in images.shape[1:])
+    total, number = np.zeros((tall, wide)), np.zeros((tall, wide))
+    for row in _starts(tall, side, step):
+        for column in _starts(wide, side, step):
+            found = np.asarray(_apply(model, images, (POOL * row, POOL * column)))
+            place = slice(row, row + side), slice(column, column + side)
+            total[place][kept, kept] += found[kept, kept]
+            number[place][kept, kept] += 1
+    mean = np.where(number > 0, total / np.maximum(number, 1), 0)
+    full = []
+    for values in (mean, number > 0):
+        # The first output pixel begins a pixel inside.
+        large = np.zeros(images.shape[1:], values.dtype)
+        repeated = values.repeat(POOL, axis=0).repeat(POOL, axis=1)
+        first = FIRST_WIDTH // 2
+        large[first : first + len(repeated), first : first + repeated.shape[1]] = repeated
+        full.append(large[low : low + ny, left : left + nx])
+    return Mosaic(jnp.asarray(full[0], images.dtype), jnp.asarray(full[1]))
+
+
+def _starts(tall: int, side: int, step: int) -> list[int]:
+    """First pixels of fields that cover a side, evenly spread."""
+    room = tall - side
+    return sorted({round(part) for part in np.linspace(0, room, 1 + -(-room // step))})
+
+
+@jax.jit
+def _apply(model: ClusterNetwork, images: jax.Array, start: tuple[Any, Any]) -> jax.Array:
+    size = (images.shape[0], model.side, model.side)
+    field = jax.lax.dynamic_slice(images, (0, *start), size)
+    return (
+        model.scale.astype(images.dtype) * apply_hong(model.network, model.params, field[None])[0]
+    )
+
+
+def write_cluster_network(
+    path: str | Path, model: ClusterNetwork, training: dict[str, Any]
+) -> None:
+    """Write a network to ``.npz``: float32 arrays and a JSON header.
+
+    Args:
+        path: of the file.
+        model: the trained network.
+        training: how it was trained, as plain values.
+    """
+    network = {
+        "width": model.network.width,
+        "channels": model.network.channels,
+        "skip4": model.network.skip4,
+        "skip": model.network.skip,
+    }
+    header = {
+        "kind": KIND,
+        "network": network,
+        "side": model.side,
+        "scale": float(model.scale),
+        "pixel_arcmin": PIXEL_ARCMIN,
+        "training": training,
+    }
+    write_weights(path, model.params, header)
+
+
+def read_cluster_network(path: str | Path) -> tuple[ClusterNetwork, dict[str, Any]]:
+    """Read a file of `write_cluster_network`; the network and the file's header.
+
+    Raises:
+        ValueError: for a file that is not whole, or of another kind.
+    """
+    arrays, header = read_weights(path)
+    try:
+        if header["kind"] != KIND:
+            raise ValueError(f"it holds a {header['kind']}")
+        network = HongNetwork(**header["network"])
+        like = jax.eval_shape(lambda key: initialise_hong(network, key), jax.random.key(0))
+        model = ClusterNetwork(
+            fitted(arrays, like), jnp.asarray(float(header["scale"])), network, int(header["side"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a {KIND} of jaxmap ({error}); give a file that `jaxmap train` wrote "
+            'for kind = "hong"'
+        ) from error
+    return model, header

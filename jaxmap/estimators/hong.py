@@ -1,0 +1,83 @@
+"""Mass maps of clusters by trained networks of Hong et al."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmap.catalog import ShearMap
+from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork, Mosaic, mosaic
+from jaxmap.galaxies import GalaxyShear, pixel_mean
+from jaxmap.massmap import MassMap
+
+_SAME_SCALE = 0.02
+
+
+@dataclass(frozen=True)
+class HongCNN:
+    r"""Convergence of cluster fields by one network, or by the mean of several.
+
+    The map keeps its mean, as far as a network can know it from the edges of a field; the other
+    estimators set it to zero. It has an error only of several networks, the spread of their maps,
+    which is how well training converged and not the error of a map. The B-mode map is what the
+    networks make of the shear turned by 45 degrees.
+
+    Pixels are those of the data, 0.064 arcmin; three by three of them share a value. Along the
+    edges of fields wider than a network's (24.7 arcmin) 14 such values are missing, and masked.
+
+    Args:
+        models: trained networks, e.g. of `jaxmap.cluster_network.read_cluster_network`.
+        step: pixels of the networks' output between overlapping parts of a field.
+        with_b_mode: make that map, which takes as long again.
+
+    Raises:
+        ValueError: without a model, for a step that leaves gaps, and, when called, for pixels of
+            another size.
+        FloatingPointError: if the map is not finite.
+
+    References:
+        Hong et al. (2021), ApJ 923, 266.
+    """
+
+    models: tuple[ClusterNetwork, ...]
+    step: int = 19
+    with_b_mode: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ValueError("no network given; expected one or more")
+        if not 1 <= self.step <= 50:
+            raise ValueError(f"step is {self.step}; expected 1 to 50 output pixels")
+
+    def __call__(self, key: jax.Array, shear: ShearMap | GalaxyShear) -> MassMap:
+        del key
+        data = pixel_mean(shear) if isinstance(shear, GalaxyShear) else shear
+        scale = data.grid.pixel_arcmin
+        if abs(scale / PIXEL_ARCMIN - 1) > _SAME_SCALE:
+            raise ValueError(
+                f"the pixels are {scale:g} arcmin wide; expected {PIXEL_ARCMIN} arcmin (3.84 "
+                f"arcsec), which the network was trained for: bin the galaxies in such pixels"
+            )
+        found = [mosaic(model, data, self.step) for model in self.models]
+        maps = np.stack([each.convergence for each in found])
+        if not np.isfinite(maps).all():
+            raise FloatingPointError(
+                "the map is not finite: weights are beyond the range of the precision; check the "
+                "units of the noise, or use float64 (--x64)"
+            )
+        return MassMap(
+            convergence=jnp.asarray(maps.mean(axis=0)),
+            grid=data.grid,
+            mask=found[0].covered,
+            std=jnp.asarray(maps.std(axis=0, ddof=1)) if len(maps) > 1 else None,
+            b_mode=self._b_mode(data) if self.with_b_mode else None,
+            counts=data.counts,
+        )
+
+    def _b_mode(self, data: ShearMap) -> jax.Array:
+        turned = replace(data, shear=-1j * data.shear)
+        found: list[Mosaic] = [mosaic(model, turned, self.step) for model in self.models]
+        return jnp.mean(jnp.stack([each.convergence for each in found]), axis=0)
