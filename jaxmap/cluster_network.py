@@ -124,7 +124,7 @@ def mosaic(model: ClusterNetwork, data: ShearMap, step: int = 19) -> Mosaic:
 
     The border of 14 output pixels that training left out is left out of every field, and so is
     missing along the edges of the whole. Fields that are too small for the network are surrounded
-    by sky without galaxies, and then covered to their edges.
+    by sky without galaxies, and covered as far as the inner part of one field of the network goes.
 
     Args:
         model: a trained network.

@@ -22,6 +22,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -74,6 +75,7 @@ def output_side(side: int) -> int:
     return (side - FIRST_WIDTH + 1) // POOL
 
 
+@partial(jax.jit, static_argnames="network")
 def initialise_hong(network: HongNetwork, key: jax.Array) -> dict[str, Any]:
     """Fresh parameters: ``weights``, which are trained, and ``statistics`` of the normalisation."""
     layers = {"first": (FIRST_WIDTH, network.channels, FEATURES)}
@@ -111,14 +113,19 @@ def apply_hong(network: HongNetwork, params: Any, images: jax.Array) -> jax.Arra
 
 
 def train_hong(network: HongNetwork, params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
-    """As `apply_hong`, but normalised by the batch; with the new running statistics."""
+    """As `apply_hong`, but normalised by the batch; with the statistics of the batch."""
     return _forward(network, params, images, training=True)
+
+
+def running_statistics(known: Any, batch: Any) -> Any:
+    """The running statistics after another batch."""
+    return jax.tree.map(lambda old, new: _MOMENTUM * old + (1 - _MOMENTUM) * new, known, batch)
 
 
 def _forward(
     network: HongNetwork, params: Any, images: jax.Array, training: bool
 ) -> tuple[jax.Array, Any]:
-    weights, statistics = params["weights"], dict(params["statistics"])
+    weights, statistics = params["weights"], {}
 
     def valid(x: jax.Array, name: str, fft: bool = network.fft) -> jax.Array:
         return _biased(convolve_valid(x, weights[name]["kernel"], fft), weights[name])
@@ -133,7 +140,8 @@ def _forward(
         if network.skip:
             x = x * factors[1 if block == NUM_BLOCKS and network.skip4 == "m1" else block - 1]
         name = f"norm{block}"
-        x, statistics[name] = _normalised(x, weights[name], statistics[name], training)
+        known = None if training else params["statistics"][name]
+        x, statistics[name] = _normalised(x, weights[name], known)
         factors.append(x)
     return valid(jnp.tanh(full(x, "up5")), "down5")[:, 0], statistics
 
@@ -148,22 +156,14 @@ def _pooled(x: jax.Array) -> jax.Array:
     return blocks.mean(axis=(3, 5))
 
 
-def _normalised(
-    x: jax.Array, layer: Any, known: Any, training: bool
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    now = known
-    if training:
+def _normalised(x: jax.Array, layer: Any, known: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """By known statistics, or else by those of the batch; and these, without gradient."""
+    if known is None:
         mean = jnp.mean(x, axis=(0, 2, 3))
-        now = {"mean": mean, "variance": jnp.mean((x - _per_channel(mean)) ** 2, axis=(0, 2, 3))}
-        known = jax.tree.map(
-            lambda old, new: _MOMENTUM * old + (1 - _MOMENTUM) * jax.lax.stop_gradient(new),
-            known,
-            now,
-        )
-    factor = layer["scale"] * jax.lax.rsqrt(now["variance"] + _EPSILON)
-    return (x - _per_channel(now["mean"])) * _per_channel(factor) + _per_channel(
-        layer["offset"]
-    ), known
+        known = {"mean": mean, "variance": jnp.mean((x - _per_channel(mean)) ** 2, axis=(0, 2, 3))}
+    factor = layer["scale"] * jax.lax.rsqrt(known["variance"] + _EPSILON)
+    normal = (x - _per_channel(known["mean"])) * _per_channel(factor)
+    return normal + _per_channel(layer["offset"]), jax.lax.stop_gradient(known)
 
 
 def _per_channel(values: jax.Array) -> jax.Array:

@@ -70,6 +70,7 @@ class ClusterSky:
     shear: jax.Array
     pixel_arcmin: float = field(metadata={"static": True})
 
+    @jax.jit
     def at(self, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Convergence and shear of one sky between pixels, bilinear.
 
@@ -235,6 +236,7 @@ def bin_cluster(galaxies: ClusterGalaxies, grid: Grid) -> ShearMap:
     return ShearMap(shear, jnp.broadcast_to(total[None], (2, ny, nx)), grid, counts)
 
 
+@partial(jax.jit, static_argnames="field")
 def draw_bright_stars(key: jax.Array, field: Grid, x: jax.Array, y: jax.Array) -> StarField:
     """Bright stars of a field, one of them within an arcminute of a place (the mass peak).
 
