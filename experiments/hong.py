@@ -165,7 +165,7 @@ def estimator_of(name: str, options: Any) -> Estimator:
         return Wiener(spectrum, num_samples=0)
     if name == "deepmass":
         return DeepMass(read_denoiser()[0])
-    return HongCNN((read_cluster_network(options.weights)[0],), with_b_mode=False)
+    return HongCNN((read_cluster_network(options.weights)[0],), step=38, with_b_mode=False)
 
 
 def on_coarse(estimate: Estimator, galaxies: ClusterGalaxies, grid: Grid | None) -> np.ndarray:
