@@ -21,6 +21,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,19 +83,20 @@ def initialise_hong(network: HongNetwork, key: jax.Array) -> dict[str, Any]:
     for block in range(1, NUM_BLOCKS + 1):
         layers[f"up{block}"] = layers[f"down{block}"] = (network.width, FEATURES, FEATURES)
     layers |= {"up5": (network.width, FEATURES, 16), "down5": (network.width, 16, 1)}
+    shapes = {name: (k, k, inputs, outputs) for name, (k, inputs, outputs) in layers.items()}
+    # One draw for all: every further one would have to be compiled.
+    drawn = jax.random.uniform(key, (sum(map(math.prod, shapes.values())),), minval=-1)
     weights: dict[str, Any] = {}
-    for number, (name, (width, inputs, outputs)) in enumerate(layers.items()):
+    for name, (width, _, inputs, outputs) in shapes.items():
         limit = (6 / (width**2 * (inputs + outputs))) ** 0.5
-        shape = (width, width, inputs, outputs)
-        drawn = jax.random.uniform(jax.random.fold_in(key, number), shape)
-        weights[name] = {"kernel": limit * (2 * drawn - 1), "bias": jnp.zeros(outputs)}
-    norms = [f"norm{block}" for block in range(1, NUM_BLOCKS + 1)]
-    weights |= {
-        name: {"scale": jnp.ones(FEATURES), "offset": jnp.zeros(FEATURES)} for name in norms
-    }
-    statistics = {
-        name: {"mean": jnp.zeros(FEATURES), "variance": jnp.ones(FEATURES)} for name in norms
-    }
+        size = math.prod(shapes[name])
+        kernel, drawn = limit * drawn[:size].reshape(shapes[name]), drawn[size:]
+        weights[name] = {"kernel": kernel, "bias": jnp.zeros(outputs)}
+    statistics: dict[str, Any] = {}
+    for block in range(1, NUM_BLOCKS + 1):
+        ones, zeros = jnp.ones(FEATURES), jnp.zeros(FEATURES)
+        weights[f"norm{block}"] = {"scale": ones, "offset": zeros}
+        statistics[f"norm{block}"] = {"mean": zeros, "variance": ones}
     return {"weights": weights, "statistics": statistics}
 
 
