@@ -50,8 +50,8 @@ def main() -> None:
     runs = HERE.parent / "runs" / "hong"
     options = arguments(
         __doc__,
-        empty={"type": int, "default": 1000, "help": "catalogues (default: %(default)s)"},
-        num={"type": int, "default": 60, "help": "clusters in small fields (default: 60)"},
+        empty={"type": int, "default": 500, "help": "catalogues (default: %(default)s)"},
+        num={"type": int, "default": 20, "help": "clusters in small fields (default: 20)"},
         maps={"type": Path, "default": runs / "held_out"},
         training={"type": Path, "default": runs / "maps"},
         weights={"type": Path, "default": runs / "train" / "hong.npz"},

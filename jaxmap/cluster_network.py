@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ PIXEL_ARCMIN = 0.064
 """Of the network's input; three of them make a pixel of its output."""
 
 KIND = "cluster network"
+
+_SHIPPED = "hong_clusters.npz"
 
 _SIGMA = 7 / (60 * math.sqrt(8 * math.log(2))) / PIXEL_ARCMIN  # pixels
 _HALF = 4  # taps of the kernel on either side, 5 sigma
@@ -205,12 +208,20 @@ def write_cluster_network(
     write_weights(path, model.params, header)
 
 
-def read_cluster_network(path: str | Path) -> tuple[ClusterNetwork, dict[str, Any]]:
+def read_cluster_network(
+    path: str | Path | None = None,
+) -> tuple[ClusterNetwork, dict[str, Any]]:
     """Read a file of `write_cluster_network`; the network and the file's header.
+
+    Args:
+        path: of the file; None for the shipped one (``jaxmap/data/README.md``).
 
     Raises:
         ValueError: for a file that is not whole, or of another kind.
     """
+    if path is None:
+        with resources.as_file(resources.files("jaxmap") / "data" / _SHIPPED) as shipped:
+            return read_cluster_network(shipped)
     arrays, header = read_weights(path)
     try:
         if header["kind"] != KIND:

@@ -9,7 +9,7 @@ import argparse
 import re
 
 SHIPPED = ("ks", "ksplus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
-METHODS = (*SHIPPED, "gan", "hong")  # the last two need weights of the user's own
+METHODS = (*SHIPPED, "gan", "hong")  # weights of the user's own, or pixels of its own
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
 NOISES = ("weights", "residuals")
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
@@ -59,9 +59,9 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="trained network: of deepmass and dlposterior (default: the shipped one), gan "
-        "or hong, which need one; deepmass takes one for a single survey too, hong several with "
-        "commas between them",
+        help="trained network: of deepmass, dlposterior and hong (default: the "
+        "shipped one) or gan, which needs one; deepmass takes one for a single survey too, hong "
+        "several with commas between them",
     )
     group.add_argument(
         "--sampler",

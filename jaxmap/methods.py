@@ -77,8 +77,8 @@ def build_estimator(
         num_samples: of the posterior; None for the method's own number.
         margin: masked pixels around the field; None for the default.
         progress: wraps loops over chunks of samples.
-        weights: file of a trained network; the shipped one if None (there is none of ``gan``
-            and ``hong``); several of ``hong``, with commas between them.
+        weights: file of a trained network; the shipped one if None (there is none of ``gan``);
+            several of ``hong``, with commas between them.
         phase: of the shear operator of the Wiener filter.
         sampler: of ``dlposterior``; see `build_sampler`; ``map`` for the most probable map.
         num_steps: of the sampler; None for its own number.
@@ -86,8 +86,7 @@ def build_estimator(
         identity: what these samples are of.
 
     Raises:
-        ValueError: for an unknown name, ``gan`` or ``hong`` without weights, or a file of another
-            kind.
+        ValueError: for an unknown name, ``gan`` without weights, or a file of another kind.
     """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
     if method == "ks":
@@ -103,7 +102,7 @@ def build_estimator(
     if method == "wiener":
         return Wiener(spectrum, num_samples=count, margin=margin, phase=phase, progress=progress)
     if method == "gan":
-        generator, survey, _ = read_generator(_required(weights, "gan"))
+        generator, survey, _ = read_generator(_required(weights))
         warn_of_spectrum(generator.spectrum, spectrum)
         return ConditionalGAN(
             generator,
@@ -115,7 +114,7 @@ def build_estimator(
             progress=progress,
         )
     if method == "hong":
-        files = str(_required(weights, "hong")).split(",")
+        files: list[str | None] = [None] if weights is None else [*str(weights).split(",")]
         return HongCNN(tuple(read_cluster_network(file)[0] for file in files))
     if method not in ("deepmass", "dlposterior"):
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
@@ -216,17 +215,13 @@ def network_digest(estimator: Estimator) -> str:
     return network.hexdigest() if found else ""
 
 
-def _required(weights: str | Path | None, method: str) -> str | Path:
+def _required(weights: str | Path | None) -> str | Path:
     if weights is None:
         raise ValueError(
-            f"no network of {method} is shipped; train one by `jaxmap train "
-            f"experiments/training/{_EXAMPLES[method]} --out DIR`, and give --weights "
-            f"DIR/{method}.npz"
+            "no GAN is shipped; train one for your survey by `jaxmap train "
+            "experiments/training/gan_cosmos.toml --out gan`, and give --weights gan/gan.npz"
         )
     return weights
-
-
-_EXAMPLES = {"gan": "gan_cosmos.toml", "hong": "hong_clusters.toml"}
 
 
 def _hybrid_prior(weights: str | Path, grid: Grid) -> HybridPrior:

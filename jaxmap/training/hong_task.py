@@ -294,5 +294,5 @@ def _baseline(examples: Example, model: ClusterNetwork, loss: str) -> jax.Array:
 
 def _figures(batches: list[jax.Array]) -> dict[str, Any]:
     losses, nothing = np.concatenate([np.asarray(batch) for batch in batches], axis=1)
-    ratio = float(losses.sum() / nothing.sum())
+    ratio = float(losses.sum() / max(nothing.sum(), 1e-12))  # a field may be empty
     return {"loss": float(losses.mean()), "ratio": {"of an empty map": ratio}}
