@@ -85,7 +85,7 @@ def solvers(options, case, spectrum) -> dict[str, dict[str, float]]:
     """Every solver against the stored solution and against conjugate gradients; the control."""
     with np.load(real_data(options) / "ktng" / "table1.npz") as file:
         # The public files do not have it: then only the solvers are compared with each other.
-        stored = file["wiener"] if "wiener" in file else None
+        stored = file.get("wiener")
     prior = GaussianPrior(mode_variance(spectrum, case.shear.grid))
     tolerance = 1e-4 if options.quick else 1e-7
     rows, reference = {}, None
