@@ -114,6 +114,5 @@ jaxmap.plot_mass_map(result, "a prior of one's own", truth=truth)
 
 # %% [markdown]
 # **Judge it** before using it on real data: [calibrate](06_calibrate), or
-# `jaxmap calibrate --weights training/denoiser.npz`. What more steps, maps and channels buy is shown in
-# [scaling.png](https://github.com/jaxmap/jaxmap/blob/main/experiments/results/scaling.png)
-# (`experiments/scaling.py`).
+# `jaxmap calibrate --weights training/denoiser.npz`. What more steps, maps and channels buy is measured
+# by `experiments/scaling.py`.
