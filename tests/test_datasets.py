@@ -1,8 +1,10 @@
 """Public data: assembled as published, and a clear way out without a network."""
 
+import argparse
 import hashlib
 import sys
 
+import common
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from astropy.table import Table
 
 from jaxmap import datasets
 from jaxmap.benchmark import read_case
+from jaxmap.reading.readers import read_shear
 
 
 @pytest.fixture
@@ -45,15 +48,27 @@ def put_noise(published, shared):
             published(f"data/COSMOS/std{number}.fits", file["noise_std"][number - 1])
 
 
+def put_case(published, shared):
+    put_noise(published, shared)
+    with np.load(shared / "ktng" / "table1.npz") as file:
+        published("data/ktng/ktng_kappa360v2.fits", file["convergence"])
+    published("data/ktng/ktng_PS_theory.npy", np.load(shared / "ktng" / "power_spectrum.npy"))
+
+
+def put_catalog(published, shared):
+    table = Table.read(shared / "cosmos" / "s10_shear_catalog.fits")
+    for name in ("ra", "dec", "e1", "e2"):
+        published(f"data/COSMOS/{name}.fits", np.asarray(table[name]))
+    published("data/COSMOS/nhweight_int.fits", np.asarray(table["weight"]))
+    return table
+
+
 @pytest.mark.slow
 def test_benchmark_case(published, shared):
     """The stored case, noise and all, from the map, the mask and the noise level."""
     stored = read_case(shared / "ktng" / "table1.npz")
-    put_noise(published, shared)
-    with np.load(shared / "ktng" / "table1.npz") as file:
-        published("data/ktng/ktng_kappa360v2.fits", file["convergence"])
+    put_case(published, shared)
     spectrum = np.load(shared / "ktng" / "power_spectrum.npy")
-    published("data/ktng/ktng_PS_theory.npy", spectrum)
     case = datasets.benchmark_case()
     np.testing.assert_array_equal(case.truth, stored.truth)
     np.testing.assert_allclose(case.shear.shear, stored.shear.shear, atol=2e-7)
@@ -68,10 +83,7 @@ def test_benchmark_case(published, shared):
 
 
 def test_cosmos_catalog(published, shared):
-    table = Table.read(shared / "cosmos" / "s10_shear_catalog.fits")
-    for name in ("ra", "dec", "e1", "e2"):
-        published(f"data/COSMOS/{name}.fits", np.asarray(table[name]))
-    published("data/COSMOS/nhweight_int.fits", np.asarray(table["weight"]))
+    table = put_catalog(published, shared)
     catalog = datasets.cosmos_catalog()
     assert len(catalog) == 417_117 and catalog.ra_deg.dtype.isnative
     np.testing.assert_array_equal(catalog.ra_deg, table["ra"])
@@ -79,16 +91,39 @@ def test_cosmos_catalog(published, shared):
     np.testing.assert_array_equal(catalog.weight, np.asarray(table["weight"], float))
 
 
+XRAY = (
+    "# Comes from a table\n# ID RA DEC\n"
+    "3\t150.80244\t1.98985\t1.0\t0.70   0.16\t0.25\t0.69   0.14\t2.2   0.5\t0.56   0.06\t1\n"
+    "145\t149.39739\t2.57480\t2.5\t20.42   0.46\t0.37\t26.47   0.54\t144.9   3.3\t3.98\t0\n"
+)
+
+
 def test_xray_clusters(published):
-    published(
-        "data/xray.txt",
-        "# Comes from a table\n# ID RA DEC\n"
-        "3\t150.80244\t1.98985\t1.0\t0.70   0.16\t0.25\t0.69   0.14\t2.2   0.5\t0.56   0.06\t1\n"
-        "145\t149.39739\t2.57480\t2.5\t20.42   0.46\t0.37\t26.47   0.54\t144.9   3.3\t3.98\t0\n",
-    )
+    published("data/xray.txt", XRAY)
     table = datasets.xray_clusters()
     assert list(table["id"]) == [3, 145]
     assert list(table["z"]) == [0.25, 0.37] and list(table["m500_1e13"]) == [0.69, 26.47]
+
+
+@pytest.mark.slow
+def test_experiments_without_the_folder_of_data(published, shared, tmp_path):
+    """The files that the experiments read, laid out from what was fetched."""
+    put_case(published, shared)
+    put_catalog(published, shared)
+    published("data/xray.txt", XRAY)
+    options = argparse.Namespace(data=tmp_path / "nothing")
+    folder = common.real_data(options)
+    ours, stored = (read_case(one / "ktng" / "table1.npz") for one in (folder, shared))
+    np.testing.assert_allclose(ours.shear.shear, stored.shear.shear, atol=2e-7)
+    binned, stored_map = (
+        np.load(one / "cosmos" / "binned_0.29arcmin_360.npz") for one in (folder, shared)
+    )
+    with binned, stored_map:
+        for name in ("mask", "noise_std"):
+            np.testing.assert_allclose(binned[name], stored_map[name], rtol=1e-6)
+    assert len(read_shear(folder / "cosmos" / "s10_shear_catalog.fits")) == 417_117
+    assert len(Table.read(folder / "cosmos" / "xray_clusters.ecsv")) == 2
+    assert common.real_data(options) == folder  # not made again
 
 
 def test_offline(cache, monkeypatch):
