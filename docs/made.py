@@ -187,7 +187,7 @@ def draw_signs(path: Path) -> None:
     """What the signs of the two components mean on the sky, and the shear around a mass."""
     figure = Figure(figsize=(12, 3.4))
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.2))
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1))
     for axis, (title, shear) in zip(
         axes,
         (("$\\gamma_1 > 0$", 0.35), ("$\\gamma_2 > 0$", 0.35j), ("$\\gamma_1 < 0$", -0.35)),
@@ -201,9 +201,9 @@ def draw_signs(path: Path) -> None:
     for y in np.arange(-5, 5.1, 2):
         for x in np.arange(-5, 5.1, 2):
             shear = complex(halo_shear(halo, np.array([x]), np.array([y]), inverse_critical)[0])
-            _ellipse(axes[3], x, y, 2.5 * shear, 0.55)
+            _ellipse(axes[3], x, y, 5 * shear, 0.55)
     axes[3].plot(0, 0, "k+", markersize=12)
-    axes[3].set(xlim=(-6.5, 6.5), ylim=(-6.5, 6.5), title="around a mass (NFW, enlarged)")
+    axes[3].set(xlim=(-6.5, 6.5), ylim=(-6.5, 6.5), title="around a mass (5 times enlarged)")
     for axis in axes:
         axis.set(aspect="equal", xticks=[], yticks=[])
     figure.tight_layout()

@@ -1,8 +1,10 @@
 """The README's code runs; its figures and the documentation's are those of the experiments."""
 
+import importlib.util
 import json
 import pkgutil
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+import jaxmap
 from jaxmap.denoiser_files import read_denoiser
 
 ROOT = Path(__file__).parents[1]
@@ -150,6 +153,17 @@ def test_learned_mean():
     assert f"On {cosmos['num']} simulated fields" in TEXT
     assert f"error estimate is {cosmos['std_over_error']:.2f} of the actual error" in TEXT
     assert f"{figures['training']['seconds'] / 60:.0f} minutes" in TEXT
+
+
+def test_reference_is_complete():
+    """Every public name's module is in the reference, and every module there exists."""
+    made = runpy.run_path(str(ROOT / "docs" / "made.py"))
+    modules = {f"jaxmap.{name}" for group in made["REFERENCE"].values() for name in group}
+    for name in modules:
+        assert importlib.util.find_spec(name), name
+    for name in jaxmap.__all__:
+        home = getattr(jaxmap, name).__module__
+        assert home in modules or not home.startswith("jaxmap"), name
 
 
 def with_error(found: dict[str, float]) -> str:
