@@ -55,6 +55,8 @@ nb_merge_streams = True
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, in the notebooks' kernels
+
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", ignore=lambda *_: {"__pycache__"})
 for script in (HERE / "notebooks").glob("*.py"):

@@ -28,8 +28,10 @@ from jaxmap.clusters import (
 )
 from jaxmap.clusters.tables import aperture_masses, detection_table, write_regions
 from jaxmap.cosmology import mean_inverse_critical_density
-from jaxmap.redshifts import cosmos_redshifts
-from jaxmap.simulation.fields import lognormal_field
+from jaxmap.demo import sky_redshifts
+from jaxmap.simulation.baryons import TNG_BARYONS
+from jaxmap.simulation.build import build_light_cone
+from jaxmap.simulation.lightcone import halo_light_cone
 from jaxmap.simulation.presets import COSMOS_LIKE
 from jaxmap.simulation.survey import observe_map
 from jaxmap.spectra import map_power
@@ -39,20 +41,20 @@ SIDE, MARGIN = (64, 16) if FAST else (128, 32)
 key_sky, key_galaxies, key_map, key_fit = jax.random.split(jax.random.key(11), 4)
 
 # %% [markdown]
-# A survey as deep as COSMOS with two clusters added to its sky, one massive and one small, at
-# redshift 0.35.
+# A simulated sky with haloes, seen by a survey as deep as COSMOS; two clusters at redshift 0.35 are
+# added, one massive and one small.
 
 # %%
 Z_LENS = 0.35
 PLACES = (-6.0, 5.0), (6.0, -6.0)  # arcmin from the middle, west and north
 field = jaxmap.Grid((SIDE, SIDE), 0.29, centre_deg=(150.1, 2.2))
 sky = field.padded(MARGIN)
-spectrum = jaxmap.convergence_power()
-inverse_critical, _ = mean_inverse_critical_density(Z_LENS, cosmos_redshifts())
+inverse_critical, _ = mean_inverse_critical_density(Z_LENS, sky_redshifts())
 ny, nx = sky.shape
 y, x = (np.mgrid[:ny, :nx] - (ny - 1) / 2) * sky.pixel_arcmin
 clusters = [nfw_halo(6e14, 4.0, Z_LENS, *PLACES[0]), nfw_halo(1.5e14, 4.5, Z_LENS, *PLACES[1])]
-truth = lognormal_field(key_sky, spectrum, sky)
+cone = build_light_cone(sky, sky_redshifts(), baryons=TNG_BARYONS)
+truth = jax.jit(halo_light_cone, static_argnums=2)(key_sky, cone, sky)
 for cluster in clusters:
     truth += halo_convergence(cluster, x, y, inverse_critical, softening_arcmin=0.3)
 survey = replace(COSMOS_LIKE, border_arcmin=0)
@@ -76,7 +78,9 @@ scale = scale_of(2.3, field)
 found = detect(np.asarray(result.samples), field, scale=scale, least_probability=0.7)
 masses = aperture_masses(found, Z_LENS, float(inverse_critical))
 table = detection_table(found, mass=masses, observed=np.asarray(result.mask))
-table["ra", "dec", "x_error", "y_error", "probability", "probability_error", "snr"][:5].pprint()
+columns = ["ra", "dec", "x_error", "y_error", "probability", "probability_error", "snr"]
+table.round({name: 4 for name in columns})
+table[columns][:5].pprint(max_width=-1)
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True)
@@ -117,7 +121,7 @@ low, middle, high = masses[:, place] / 1e14
 print(f"aperture mass within 2': {middle:.2f} (+{high - middle:.2f} -{middle - low:.2f}) 1e14 Msun")
 
 data = halo_data_of_map(
-    shear, Z_LENS, cosmos_redshifts(), centre=PLACES[0], inner_arcmin=0.3, outer_arcmin=6.0
+    shear, Z_LENS, sky_redshifts(), centre=PLACES[0], inner_arcmin=0.3, outer_arcmin=6.0
 )
 settings = FitSettings(60, 60, 2) if FAST else FitSettings(300, 500, 2)
 fit = fit_halo(key_fit, data, settings=settings)
@@ -130,8 +134,9 @@ print(
 # %% [markdown]
 # ## The significance of a peak
 #
-# The height of the filtered map at the cluster, in every sample, against the heights of all pixels:
-# the mean map alone would give one number, and too small a one, for averaging lowers peaks.
+# The height of the filtered map at the cluster, in units of the background's scatter. The filter is
+# linear, so the mean map has the mean of the samples' heights there, and no error; the samples have
+# the error.
 
 # %%
 filtered = np.asarray(aperture_mass(np.asarray(result.samples), scale))

@@ -50,10 +50,12 @@ for name, estimator in estimators.items():
 # %%
 fig, axes = plt.subplots(2, 4, figsize=(13, 6.4), sharex=True, sharey=True)
 axes = axes.ravel()
-axes[0].imshow(truth, origin="lower", cmap="magma", vmin=-0.05, vmax=0.08)
+style = {"origin": "lower", "cmap": "magma", "vmin": -0.05, "vmax": 0.08}
+axes[0].imshow(truth, **style)
 axes[0].set_title("truth")
 for axis, (name, result) in zip(axes[1:], results.items(), strict=False):
-    axis.imshow(result.convergence, origin="lower", cmap="magma", vmin=-0.05, vmax=0.08)
+    # Shear does not tell the mean of a map, and positive ones have some: all are shown without.
+    axis.imshow(result.convergence - result.convergence[result.mask].mean(), **style)
     accuracy = accuracy_observed(result.convergence, truth, result.mask)
     axis.set_title(f"{name}\nrmse {accuracy.rmse:.4f}, r {accuracy.r:.3f}", fontsize=10)
 axes[-1].imshow(np.where(shear.mask, 0.0, 1.0), origin="lower", cmap="Greys")

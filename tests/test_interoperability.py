@@ -13,6 +13,7 @@ from jaxmap.grid import Grid
 from jaxmap.mapfiles import write_samples
 from jaxmap.massmap import MassMap
 from jaxmap.operators import convergence_from_shear
+from jaxmap.plot import plot_mass_map
 
 GRID = Grid((129, 129), 0.5, (150.0, 20.0))
 SCALE = 4
@@ -126,6 +127,11 @@ def test_xarray(tmp_path):
         np.testing.assert_allclose(mean, result.convergence, rtol=1e-5)
         first = file["kappa"].sel(draw=slice(0, 2))
         np.testing.assert_array_equal(first[0], result.samples[:2])
+
+
+def test_notebooks_show_maps():
+    """Jupyter draws what this gives, also before anybody has imported pyplot."""
+    assert plot_mass_map(some_samples())._repr_png_()[1:4] == b"PNG"
 
 
 def test_arviz(tmp_path):
