@@ -152,7 +152,7 @@ def model_cards() -> list[str]:
     lines += [
         "## `dynamics/*.npz`, cluster masses from velocities",
         "",
-        "| estimator | checksum | scatter [dex] | median [dex] | claimed over actual error |",
+        "| estimator | checksum | scatter [dex] | median [dex] | actual over claimed error |",
         "|---|---|---|---|---|",
     ]
     for name, row in models.items():
