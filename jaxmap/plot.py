@@ -138,7 +138,7 @@ def _label_axes(axes: Any, on_sky: bool) -> None:
         return
     right_ascension, declination = axes.coords
     right_ascension.set_axislabel("right ascension", fontsize=9)
-    declination.set_axislabel("declination", fontsize=9, minpad=0.3)
+    declination.set_axislabel("declination", fontsize=9, minpad=0.9)
     for coordinate in (right_ascension, declination):
         coordinate.set_ticklabel(size=8, exclude_overlapping=True)
         coordinate.set_major_formatter("d.d")

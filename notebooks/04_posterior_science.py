@@ -112,7 +112,9 @@ print(regions.read_text())
 #
 # Two ways. From the samples: the mean convergence in an aperture less that of a ring, times the
 # critical surface density, is a lower limit of the projected mass that does not depend on the unknown
-# mean of the map. From the shear: an NFW fit by Hamiltonian Monte Carlo.
+# mean of the map. From the shear: an NFW fit by Hamiltonian Monte Carlo. The error of the fit is that of
+# the shape noise and the prior; other haloes near the line of sight are not in it, and this sky has a
+# massive one at 12 arcmin, which is why the fit may miss the mass put in by more than its error.
 
 # %%
 west, north = (np.array(PLACES[0]) / field.pixel_arcmin + (SIDE - 1) / 2).tolist()
