@@ -16,9 +16,12 @@ if TYPE_CHECKING:
         Estimator,
         HongCNN,
         KaiserSquires,
+        KSPlus,
         MaximumPosterior,
+        MCALens,
         Resampled,
         SampledPosterior,
+        Sparse,
         SurveyDeepMass,
         Wiener,
     )
@@ -32,7 +35,11 @@ if TYPE_CHECKING:
     from jaxmap.prior import GaussianPrior
     from jaxmap.reading.maps.source import open_maps
     from jaxmap.reading.readers import read_shear
-    from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
+    from jaxmap.redshifts import (
+        RedshiftDistribution,
+        read_redshift_distribution,
+        redshift_distribution,
+    )
     from jaxmap.spectra import PowerSpectrum, power_spectrum, read_power_spectrum
 
 __version__ = "0.1.0"
@@ -46,7 +53,9 @@ _HOME = {
     "GaussianPrior": "prior",
     "Grid": "grid",
     "HongCNN": "estimators",
+    "KSPlus": "estimators",
     "KaiserSquires": "estimators",
+    "MCALens": "estimators",
     "MassMap": "massmap",
     "MaximumPosterior": "estimators",
     "PLANCK18": "matter_power",
@@ -58,6 +67,7 @@ _HOME = {
     "ShearLikelihood": "likelihood",
     "ShearMap": "catalog",
     "SurveyDeepMass": "estimators",
+    "Sparse": "estimators",
     "Wiener": "estimators",
     "bin_shear": "binning",
     "convergence_power": "cosmology",
@@ -70,6 +80,7 @@ _HOME = {
     "read_power_spectrum": "spectra",
     "read_redshift_distribution": "redshifts",
     "read_shear": "reading.readers",
+    "redshift_distribution": "redshifts",
     "shear_catalog": "catalog",
     "shear_map": "catalog",
     "write_mass_map": "mapfiles",
