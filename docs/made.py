@@ -37,7 +37,7 @@ REFERENCE = {
         "estimators.kaiser_squires", "estimators.ks_plus", "estimators.wiener",
         "estimators.sparse", "estimators.mcalens", "estimators.deepmass",
         "estimators.survey_deepmass", "estimators.sampled", "estimators.maximum",
-        "estimators.conditional_gan", "estimators.resampled", "estimators.finite_field",
+        "estimators.conditional_gan", "estimators.hong", "estimators.resampled", "estimators.finite_field",
         "galaxies",
     ),
     "Posterior and samplers": (
@@ -53,7 +53,7 @@ REFERENCE = {
     "Clusters": (
         "clusters.lens", "clusters.nfw", "clusters.fit", "clusters.halo_data",
         "clusters.concentration", "clusters.aperture", "clusters.detection", "clusters.tables",
-        "clusters.matching",
+        "clusters.matching", "clusters.scores", "cluster_network",
     ),
     "Dynamical masses": (
         "dynamics.members", "dynamics.member_files", "dynamics.estimate", "dynamics.m_sigma",
@@ -63,7 +63,7 @@ REFERENCE = {
     "Simulation and training": (
         "simulation.fields", "simulation.build", "simulation.lightcone", "simulation.survey",
         "simulation.mock_survey", "simulation.presets", "simulation.masks", "simulation.recipe",
-        "simulation.streaming", "production.maps", "production.surveys", "training.settings",
+        "simulation.streaming", "simulation.cluster_fields", "production.maps", "production.surveys", "training.settings",
         "training.loop",
     ),
 }  # fmt: skip
