@@ -10,7 +10,6 @@ run that was stopped goes on.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +87,16 @@ def main() -> None:
     kept = options.out / "runs" if options.quick else options.runs
     kept.mkdir(parents=True, exist_ok=True)
     estimators = {name: estimator_of(name, options) for name in methods}
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(num):
         sky = jax.tree.map(lambda leaf, at=number: leaf[at], skies)
         for name, estimate in estimators.items():
             path = kept / f"{name}-{options.seed}-{number:04d}.npy"
             if path.exists():
                 continue
-            begun = time.perf_counter()
             maps = [
                 on_coarse(estimate, galaxies_of(options.seed, number, sky, kind), GRIDS.get(name))
                 for kind in SKIES
             ]
-            seconds[name].append((time.perf_counter() - begun) / len(SKIES))
             with open(path, "wb") as stream:
                 np.save(stream, np.stack(maps).astype(np.float16))
     truths = np.stack([truth_of(sky) for sky in each_of(skies, num)])
@@ -120,8 +116,6 @@ def main() -> None:
         figures[kind] = {
             name: judged(maps[:, index].astype(float), truths, rng) for name, maps in found.items()
         }
-    taken = {name: float(np.median(values)) for name, values in seconds.items() if values}
-    figures["seconds_per_map_when_made"] = taken
     save(options, "hong", figures)
     draw_masses(found, truths, options.out / "hong.png")
     draw_maps(found, truths, options.out / "hong_maps.png")
@@ -268,7 +262,7 @@ def draw_masses(found: dict[str, np.ndarray], truths: np.ndarray, path: Path) ->
     figure.savefig(path, dpi=100)
 
 
-def draw_maps(found: dict[str, np.ndarray], truths: np.ndarray, path: Path, num: int = 3) -> None:
+def draw_maps(found: dict[str, np.ndarray], truths: np.ndarray, path: Path, num: int = 2) -> None:
     figure = new_figure(2.6 * (1 + len(found)), 2.7 * 2 * num)
     row = 0
     for number in range(num):
@@ -282,7 +276,7 @@ def draw_maps(found: dict[str, np.ndarray], truths: np.ndarray, path: Path, num:
                 axes.set(title=f"{name}, {kind}", xticks=[], yticks=[])
             row += 1
     figure.tight_layout()
-    figure.savefig(path, dpi=75)
+    figure.savefig(path, dpi=70)
 
 
 if __name__ == "__main__":
