@@ -12,7 +12,8 @@ import jaxmap
 PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
-    ["jaxmap", "files", "config", "flags", "machine", "two_columns", "texttables"],
+    ["jaxmap", "files", "config", "flags", "machine"],
+    ["arrayfiles", "two_columns", "texttables"],
     ["grid", "solvers", "networks", "sampling"],
     ["operators", "spectra"],
     ["starlet"],

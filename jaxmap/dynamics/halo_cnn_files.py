@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmap.arrayfiles import read_array
 from jaxmap.dynamics.members import ClusterMembers, cluster_members
 
 
@@ -184,7 +185,7 @@ def _from_catalogue(catalogue: _Catalog) -> ClusterMembers:
 
 def _from_padded(path: Path) -> ClusterMembers:
     try:
-        table = np.load(path, allow_pickle=False)
+        table = read_array(path)
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read safely ({error}); expected one structured array without objects"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import Denoised, Denoiser, denoise_shear
 from jaxmap.denoiser_files import Domain, warn_outside
-from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.estimators.finite_field import pad_shear, require_finite_maps
 from jaxmap.gaussian_posterior import turned
 from jaxmap.likelihood import apply_weight
 from jaxmap.massmap import MassMap
@@ -47,11 +47,7 @@ class DeepMass:
         padded, margin = pad_shear(shear, self.margin)
         result, b_mode, size = _apply(self.denoiser, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
-        if not bool(jnp.all(jnp.isfinite(result.mean)) & jnp.isfinite(size)):
-            raise FloatingPointError(
-                "the map is not finite: weights are beyond the range of the precision; check the "
-                "units of the noise, or use float64 (--x64)"
-            )
+        require_finite_maps(result.mean, result.std, size)
         return MassMap(
             convergence=result.mean,
             grid=padded.grid,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
-from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.estimators.finite_field import pad_shear, require_finite_maps
 from jaxmap.gaussian_posterior import wiener_b_mode
 from jaxmap.likelihood import apply_weight
 from jaxmap.massmap import MassMap
@@ -53,11 +53,7 @@ class SurveyDeepMass:
         padded, margin = pad_shear(shear, margin)
         convergence, b_mode, size = _apply(self.model, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
-        if not bool(jnp.all(jnp.isfinite(convergence)) & jnp.isfinite(size)):
-            raise FloatingPointError(
-                "the map is not finite: weights are beyond the range of the precision; check the "
-                "units of the noise, or use float64 (--x64)"
-            )
+        require_finite_maps(convergence, size)
         return MassMap(
             convergence=convergence,
             grid=padded.grid,
