@@ -136,10 +136,11 @@ def plain_errors() -> Iterator[None]:
 
 def _array(stream: IO[bytes], size: int) -> np.ndarray:
     shape, fortran, dtype = read_header(stream, size)
-    content = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
+    content: Any = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
+    reader: Any = stream
     filled = 0
     while filled < content.size:
-        got = stream.readinto(memoryview(content)[filled:])  # type: ignore[attr-defined]
+        got = reader.readinto(memoryview(content)[filled:])
         if not got:
             raise ValueError("it is cut short")
         filled += got

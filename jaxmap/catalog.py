@@ -226,11 +226,11 @@ def shear_map(
         )
     with np.errstate(over="ignore"):  # found below
         weight = jnp.asarray(weights, float)
-        values = jnp.asarray(np.where(observed, values, 0), complex)
+        seen = jnp.asarray(np.where(observed, values, 0), complex)
     require_finite(weight)
-    require_finite(values, "the shear")
+    require_finite(seen, "the shear")
     return ShearMap(
-        shear=values,
+        shear=seen,
         weight=weight,
         grid=grid,
         counts=None if counts is None else jnp.asarray(counts, float),

@@ -33,13 +33,14 @@ from jaxmap.estimators import (
     Sparse,
     SurveyDeepMass,
 )
+from jaxmap.estimators.memory import check_map_memory
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.galaxies import galaxy_shear
 from jaxmap.massmap import MassMap
 from jaxmap.matter_power import PLANCK18, Cosmology
-from jaxmap.methods import build_estimator, method_identity
+from jaxmap.methods import build_estimator, kept_in_memory, method_identity
 from jaxmap.null_tests import check_realisations, random_sign_map, run_null_tests
 from jaxmap.operators import two_map_phase
 from jaxmap.outputs import (
@@ -91,6 +92,8 @@ def run_map(options: argparse.Namespace) -> int:
         grid = grid_of_catalog(
             catalog, _pixel_arcmin(options, estimator), options.size, options.centre
         )
+        drawn_here = kept_in_memory(options.method, options.num_samples)
+        check_map_memory(options.method, grid.shape, options.margin, drawn_here)
         shear = bin_shear(catalog, grid, options.shape_noise)
         signs = check_e2_sign(shear)
         if bounds is not None:

@@ -17,9 +17,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxmap
+from jaxmap.arrayfiles import plain_errors
 from jaxmap.catalog import ShearMap
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
+from jaxmap.hdf5files import check_dataset
+from jaxmap.machine import check_memory
 from jaxmap.massmap import MassMap
 
 _PLANES = {
@@ -162,16 +165,22 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
     Raises:
         ValueError: if the file is not whole or not of that layout.
     """
-    import h5netcdf
+    import h5py
 
     try:
-        with h5netcdf.File(path, "r") as file:
+        with plain_errors(), h5py.File(path, "r") as file:
             grid = Grid(**_grid_fields(json.loads(file.attrs["grid"])))
-            return np.asarray(file["posterior"]["kappa"][0]), grid
-    except (OSError, KeyError) as error:
+            kappa = file["posterior/kappa"]
+            check_dataset(kappa, Path(path), planes=True)
+            samples = np.asarray(kappa[0])
+            if samples.ndim != 3 or samples.shape[1:] != grid.shape or samples.dtype.kind != "f":
+                raise ValueError(f"samples of {samples.dtype} and shape {samples.shape}")
+    except ValueError as error:
         raise ValueError(
-            f"{path} is not a whole file of jaxmap posterior samples ({error})"
+            f"{path} is not a whole file of jaxmap posterior samples ({error}); make it again, or "
+            "give another"
         ) from error
+    return samples, grid
 
 
 def _write_planes(
@@ -221,6 +230,8 @@ def _read_planes(
         for name in (*required, *(name for name in optional if name in hdus)):
             data = hdus[name].data
             planes[name] = np.asarray(data, data.dtype.newbyteorder("="))
+            if planes[name].shape[-2:] != grid.shape:
+                raise ValueError(f"{name} has shape {planes[name].shape}, its grid {grid.shape}")
     return planes, grid, diagnostics
 
 
@@ -234,12 +245,25 @@ def _open_fits(path: str | Path) -> Iterator[Any]:
         # a warning only, as is a wrong checksum.
         with open(path, "rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error", AstropyWarning)
-            with fits.open(stream, memmap=False, checksum=True) as hdus:
+            with (
+                plain_errors(),
+                fits.open(
+                    stream, memmap=False, checksum=True, disable_image_compression=True
+                ) as hdus,
+            ):
+                check_memory(
+                    sum(hdu.size for hdu in hdus),
+                    "it",
+                    "is it what it should be? Fetch it again, or use a larger machine",
+                    host=True,
+                )
                 yield hdus
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, AstropyWarning) as error:
-        raise ValueError(f"{path} is not a whole jaxmap map ({error})") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a whole jaxmap map ({error}); make it again, or give another"
+        ) from error
 
 
 def _grid_to_dict(grid: Grid) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def read_two_columns(
     except _READ_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot read two columns, {what}, from {str(path)!r}: {reason}"
+            f"cannot read two columns, {what}, from {str(path)!r}: {reason}; write or fetch it "
+            "again, as a whole table with these two columns"
         ) from error
 
 

@@ -13,7 +13,8 @@ PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
     ["jaxmap", "files", "config", "flags", "machine"],
-    ["arrayfiles", "two_columns", "texttables"],
+    ["arrayfiles", "hdf5files", "texttables"],
+    ["two_columns"],
     ["grid", "solvers", "networks", "sampling"],
     ["operators", "spectra"],
     ["starlet"],

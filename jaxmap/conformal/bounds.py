@@ -159,7 +159,7 @@ def read_conformal(path: str | Path) -> Conformal:
     try:
         read = read_arrays(path)
         header = json_of(read[_HEADER])
-        arrays = {name: read[name] for name in ("observed", "masked")}
+        arrays: dict[str, Any] = {name: read[name] for name in ("observed", "masked")}
         if header.pop("format") != _FORMAT:
             raise ValueError("of another format")
         least, largest = header.pop("noise_std")

@@ -63,6 +63,10 @@ class _Slice(_Shell):
     pass
 
 
+class _Array:
+    """Stands for the class of arrays, which would make one of any size when called."""
+
+
 _MANAGERS = ("pandas.core.internals.managers", "pandas.core.internals")
 _SHELLS: dict[tuple[str, str], type] = {
     ("tools.catalog", "Catalog"): _Catalog,
@@ -85,7 +89,7 @@ _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 def _array_shell(kind: Any, shape: Any, code: Any) -> np.ndarray:
     """What numpy's pickles call first; arrays only."""
     del shape, code
-    if kind is not np.ndarray:
+    if kind is not _Array:
         raise pickle.UnpicklingError("an array of an unknown class")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
@@ -121,7 +125,7 @@ class _Restricted(pickle.Unpickler):
         if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
             return _from_buffer
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return {"ndarray": np.ndarray, "dtype": np.dtype}[name]
+            return {"ndarray": _Array, "dtype": np.dtype}[name]
         if (module, name) == ("_codecs", "encode"):
             return _encoded
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not part of a catalogue")

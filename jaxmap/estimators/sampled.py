@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.denoiser_files import Domain, warn_outside
+from jaxmap.denoiser_files import Domain, warn_of_residuals, warn_outside
 from jaxmap.diagnostics import chi2_per_pixel, gelman_rubin
 from jaxmap.estimators.finite_field import inner, pad_shear
 from jaxmap.gaussian_posterior import wiener_b_mode
@@ -93,6 +93,9 @@ class SampledPosterior:
         store = SampleStore(self.num_samples, self.folder, self.identity)
         self._fill(store, key, prior, padded, margin)
         samples, statistics = _finished(store)
+        if self.domain is not None:
+            chi2 = float(np.mean(statistics["chi2"], dtype=float))
+            warn_of_residuals(chi2, int(jnp.sum(shear.weight > 0)), samples=True)
         mean, std = _moments(samples)
         lower, upper = quantiles(samples, (0.16, 0.84))
         return MassMap(

@@ -143,7 +143,7 @@ def to_numbers(column: Any, name: str, role: str, label: str) -> np.ndarray:
             f"{values[row : row + 1].tolist()[0]!r}; expected numbers (convert the column, or name "
             f"another, {columns_option(role)})"
         )
-    numbers = values.astype(np.float64)
+    numbers = values.astype(np.float64) if values.size else np.zeros(0)
     numbers[np.broadcast_to(mask, numbers.shape)] = np.nan
     unit = getattr(column, "unit", None)
     if role in ("ra", "dec") and unit is not None:

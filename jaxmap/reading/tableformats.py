@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxmap.texttables import opened, read_text, text_layout
+from jaxmap.hdf5files import check_dataset
+from jaxmap.machine import check_memory
+from jaxmap.texttables import content_of, opened, read_text, text_layout
 
 HasPositions = Callable[[Sequence[str]], bool]
 """Whether a table with these column names can be a catalogue; tells several tables apart."""
@@ -103,7 +105,9 @@ def fits_columns(path: Path, hdu: int | str | None, has_positions: HasPositions)
 def _decompressed(path: Path) -> bytes | None:
     """Content of a compressed file; astropy would take one that is cut short for a shorter one."""
     with opened(path) as file:
-        return None if isinstance(file, io.BufferedReader) else file.read()
+        if isinstance(file, io.BufferedReader):
+            return None
+    return content_of(path)
 
 
 def _bytes_of(path: Path, content: bytes | None) -> BinaryIO:
@@ -147,6 +151,8 @@ def hdf5_columns(
 
         with reading(path), h5py.File(path, "r") as file:
             node = file[key]
+            for each in [node] if isinstance(node, h5py.Dataset) else [node[n] for n in names]:
+                check_dataset(each, path)
             if f"{key}.__table_column_meta__" in file:  # astropy keeps masks and units there
                 return Table.read(file, path=key)
             if isinstance(node, h5py.Dataset):
@@ -172,9 +178,14 @@ def parquet_columns(path: Path) -> Columns:
             f'reading {path} needs pyarrow, which is not installed: pip install "jaxmap[io]"'
         ) from error
     with reading(path):
-        schema = parquet.read_schema(path)
+        about = parquet.read_metadata(path)
+        schema = about.schema.to_arrow_schema()
 
     def load(names: Sequence[str]) -> Mapping[str, Any]:
+        # Repeated values take no room in the file, and much in memory.
+        needed = 8.0 * about.num_rows * len(names)
+        remedy = "is it what it should be? Give a part of it, or use a larger machine"
+        check_memory(needed, f"reading {about.num_rows} rows of {path}", remedy, host=True)
         with reading(path):
             if b"table_meta_yaml" in (schema.metadata or {}):  # astropy keeps units there
                 from astropy.table import Table
@@ -209,8 +220,13 @@ def reading(path: Path) -> Iterator[None]:
             # astropy only warns of FITS files that are cut short, and returns part of them.
             warnings.filterwarnings("error", message=".*truncated|Error validating header")
             yield
-    except (MemoryError, ImportError):
+    except ImportError:
         raise
+    except MemoryError as error:
+        raise ValueError(
+            f"{path} needs more memory than there is; is it what it should be? Fetch it again, "
+            "give a part of it, or use a larger machine"
+        ) from error
     except Exception as error:  # zlib, lzma, struct, pyarrow ... each with a class of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
@@ -228,7 +244,10 @@ def _choose(
     holders = [key for key, names in tables.items() if has_positions(names)]
     if not holders:
         found = "; ".join(f"{key}: {listed(names, 8)}" for key, names in tables.items())
-        raise ValueError(f"{path}: no {what} holds ra and dec (found {found or 'no table'})")
+        raise ValueError(
+            f"{path}: no {what} holds ra and dec (found {found or 'no table'}); give the file of a "
+            "catalogue, or name its columns, columns={'ra': 'name', ...} (--columns ra=name,...)"
+        )
     return holders
 
 

@@ -22,7 +22,8 @@ MASKS = ("full", "holes", "one pixel", "one component", "row", "half", "isolated
 
 REMEDIES = (
     "expected", "give", "use ", "check", "remove", "choose", "leave", "write it again", "fetch",
-    "rename", "float64", "mask them", "lower", "read with", "pass",
+    "; name", "put ", "correct", "set ", "rename", "float64", "mask them", "lower", "read with",
+    "pass",
 )  # fmt: skip
 
 
