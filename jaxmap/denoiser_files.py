@@ -87,7 +87,7 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
         )
         params = fitted(arrays["network"], like)
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a denoiser of jaxmap ({error}); give a file that `jaxmap train` wrote"
         ) from error

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 import jaxmap
 from jaxmap.arrayfiles import plain_errors
 from jaxmap.catalog import ShearMap
-from jaxmap.files import atomic_path
+from jaxmap.files import atomic_path, reserve
 from jaxmap.grid import Grid
 from jaxmap.hdf5files import check_dataset
 from jaxmap.machine import check_memory
@@ -132,14 +132,12 @@ def write_samples(
     Raises:
         ValueError: if the map has no samples.
     """
-    import h5netcdf
-
     if mass_map.samples is None:
         raise ValueError(
             "this map has no posterior samples; run an estimator that draws them (num_samples > 0)"
         )
     samples = mass_map.samples
-    with atomic_path(path) as temporary, h5netcdf.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, _hdf5_with_room(temporary, samples.nbytes) as file:
         file.attrs["grid"] = json.dumps(_grid_to_dict(mass_map.grid))
         file.attrs["provenance"] = json.dumps(provenance or {})
         file.attrs["diagnostics"] = json.dumps(dict(mass_map.diagnostics))
@@ -157,6 +155,16 @@ def write_samples(
         )
         for number, sample in enumerate(samples):  # one by one: they may be on disk
             variable[0, number] = np.asarray(sample)
+
+
+@contextmanager
+def _hdf5_with_room(path: Path, num_bytes: int) -> Iterator[Any]:
+    """A new NetCDF file, once there is room for it: HDF5 crashes on a full disk."""
+    import h5netcdf
+
+    reserve(path, num_bytes + 2**16)
+    with h5netcdf.File(path, "w") as file:
+        yield file
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:

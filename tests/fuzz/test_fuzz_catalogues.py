@@ -134,7 +134,7 @@ def test_text_files(tmp_path: Path):
         path.write_text(text, encoding="utf-8", newline="")
         assert_sound(ended(lambda: read_shear(path)))
 
-    run_cases(1000, TEXTS, check)
+    run_cases(800, TEXTS, check)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def test_damaged_files(tmp_path: Path, suffix: str):
         path.write_bytes(damaged(good, damage))
         assert_sound(ended(lambda: read_shear(path)))
 
-    run_cases(400, DAMAGE, check)
+    run_cases(200, DAMAGE, check)
 
 
 KINDS: dict[str, Any] = {
@@ -236,7 +236,7 @@ def test_tables_in_memory():
         }
         assert_sound(ended(partial(read_shear, table, **given)))
 
-    run_cases(1000, st.tuples(GALAXIES, kinds, options), check)
+    run_cases(600, st.tuples(GALAXIES, kinds, options), check)
 
 
 def test_rows_of_one_byte_are_no_text(tmp_path: Path):

@@ -98,16 +98,16 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
 CASES = {
     "ks": 2000,
     "ksplus": 1000,
-    "wiener": 200,
-    "glimpse": 30,
-    "mcalens": 80,
-    "deepmass": 2000,
-    "deepmass-survey": 400,
-    "dlposterior": 200,
-    "dlposterior-gibbs": 100,
-    "dlposterior-hmc": 100,
-    "dlposterior-map": 200,
-    "gan": 300,
+    "wiener": 150,
+    "glimpse": 24,
+    "mcalens": 60,
+    "deepmass": 1000,
+    "deepmass-survey": 300,
+    "dlposterior": 120,
+    "dlposterior-gibbs": 60,
+    "dlposterior-hmc": 60,
+    "dlposterior-map": 120,
+    "gan": 200,
 }
 """What seconds allow in CI; the release tier has `ALL` of each, in both precisions."""
 ALL = 2000

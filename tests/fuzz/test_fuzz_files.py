@@ -108,7 +108,7 @@ def test_configurations_of_commands(tmp_path: Path, capsys: pytest.CaptureFixtur
         finally:
             capsys.readouterr()
 
-    run_cases(2000, st.tuples(st.sampled_from(commands), st.dictionaries(keys, SETTINGS)), check)
+    run_cases(1000, st.tuples(st.sampled_from(commands), st.dictionaries(keys, SETTINGS)), check)
 
 
 def packed(**arrays: Any) -> bytes:
@@ -217,7 +217,7 @@ def test_damaged_files(tmp_path: Path, kind: str):
         if kind in ("weights", "map", "shear", "members", "redshifts", "power"):
             assert_finite(result)
 
-    run_cases(300, DAMAGE, check)
+    run_cases(200, DAMAGE, check)
 
 
 @pytest.mark.slow
@@ -248,7 +248,7 @@ def test_weights_with_any_header(tmp_path: Path):
         ended(lambda: read_model(path))
 
     tops = st.dictionaries(known, headers, max_size=5)
-    run_cases(500, st.tuples(tops, st.sampled_from(("m-sigma", "sdm", "cnn"))), check)
+    run_cases(400, st.tuples(tops, st.sampled_from(("m-sigma", "sdm", "cnn"))), check)
 
 
 CLUSTERS = st.lists(st.lists(st.tuples(VALUES, VALUES), max_size=5), max_size=5)
@@ -276,7 +276,7 @@ def test_cluster_masses(name: str):
             assert np.isfinite(estimate.std[use]).all() and (estimate.std[use] > 0).all()
             assert (estimate.flag[~use] != Flag.GOOD).all()
 
-    num = 700 if name == "m_sigma_contaminated" else 150
+    num = 500 if name == "m_sigma_contaminated" else 100
     speed = st.sampled_from((1.0, 300.0, 1e4))
     run_cases(num, st.tuples(CLUSTERS, speed, st.integers(0, 2**16)), check)
     assert masses > num / 8
