@@ -212,7 +212,7 @@ def shear_map(
         wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
         raise ValueError(
             f"weights hold {wrong.size} values that are no inverse variance (first: {wrong[0]:g}); "
-            "expected finite numbers >= 0, with 0 for a masked pixel"
+            "expected them finite and >= 0, with 0 for a masked pixel"
         )
     weights = np.array(np.broadcast_to(weights, (2, *grid.shape)))
     observed = (weights > 0).any(axis=0)

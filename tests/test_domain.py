@@ -60,10 +60,12 @@ def said(caplog: pytest.LogCaptureFixture, denoiser: Denoiser, data: ShearMap) -
     return mean + caplog.text
 
 
+@pytest.mark.slow
 def test_data_of_the_training_pass(caplog, denoiser, spectrum):
     assert said(caplog, denoiser, field(spectrum)) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -81,6 +83,7 @@ def test_other_surveys_are_told(caplog, denoiser, spectrum, changes, words):
     assert all(word in text for word in words), text
 
 
+@pytest.mark.slow
 def test_a_sky_of_more_structure_is_told_by_its_residuals(caplog, denoiser, spectrum):
     """Thirty times the power: the trained prior smooths away what is there."""
     violent = replace(spectrum, c_ell=30 * spectrum.c_ell)
@@ -88,6 +91,7 @@ def test_a_sky_of_more_structure_is_told_by_its_residuals(caplog, denoiser, spec
     assert "sky is not as the network's training maps" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sigma8", "z", "told"), [(PLANCK18.sigma8, 1.0, False), (0.6, 1.0, True), (None, 0.4, True)]
 )

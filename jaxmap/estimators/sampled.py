@@ -131,9 +131,9 @@ class SampledPosterior:
             whole = all(np.isfinite(measured[name]).all() for name in ("samples", "chi2"))
             if not whole or np.isinf(measured["power"]).any():  # NaN: a band without modes
                 raise FloatingPointError(
-                    f"samples {start} to {start + chunk - 1} are not finite: weights are beyond "
-                    "the range of the precision; check the units of the noise, or use float64 "
-                    "(--x64)"
+                    f"samples {start} to {start + chunk - 1} are not finite{draws.broken_at()}: "
+                    "weights are beyond the range of the precision; check the units of the noise, "
+                    "or use float64 (--x64)"
                 )
             store.append(measured)
 
