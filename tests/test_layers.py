@@ -30,7 +30,7 @@ LAYERS = [
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
     ["training", "calibration"],
     ["dynamics"],
-    ["summary", "outputs", "production"],
+    ["summary", "outputs", "production", "survey"],
     [
         "commands",
         "simulate_flags",
@@ -38,6 +38,7 @@ LAYERS = [
         "calibrate_flags",
         "detect_flags",
         "dynamics_flags",
+        "survey_flags",
     ],
     [
         "simulate_command",
@@ -45,6 +46,7 @@ LAYERS = [
         "calibrate_command",
         "detect_command",
         "dynamics_command",
+        "survey_command",
     ],
     ["cli"],
     ["replay_command", "__main__"],

@@ -1,1 +1,1 @@
-"""Maps of whole surveys: many overlapping tangent planes, solved apart and blended on the sphere."""
+"""Maps of whole surveys: overlapping tangent planes, solved apart and blended on the sphere."""

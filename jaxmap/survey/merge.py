@@ -27,8 +27,15 @@ from jaxmap.survey.patches import Patch
 from jaxmap.survey.plan import FOOTPRINT, Plan
 from jaxmap.survey.results import patch_map, patch_results, samples_of
 
-MAPS, MERGED = "maps", "survey.fits"
-_COLUMNS = {"KAPPA_E": "convergence", "SIGMA": "std", "KAPPA_B": "b_mode"}
+MAPS = "maps"
+MERGED = {
+    "KAPPA_E": "convergence.fits",
+    "SIGMA": "std.fits",
+    "SNR": "signal_to_noise.fits",
+    "KAPPA_B": "b_mode.fits",
+}
+"""The merged maps, named as the extensions of `jaxmap.mapfiles.write_mass_map`."""
+
 _REGION_PIXELS = 2**18
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -66,9 +73,9 @@ def merge_survey(
 ) -> Merged:
     """Write maps of the survey into ``maps/`` of its run.
 
-    ``survey.fits`` has the columns KAPPA_E, SIGMA, SNR and KAPPA_B, as far as the method gives
-    them, where there are galaxies within a few arcminutes; ``sample-0000.fits`` and so on one
-    posterior sample each; ``patch-0001234.fits`` the map of a patch as `jaxmap map` writes it.
+    The maps `MERGED`, as far as the method gives them, where there are galaxies within a few
+    arcminutes; ``sample-0000.fits`` and so on, one posterior sample each; ``patch-0001234.fits``,
+    the map of a patch as `jaxmap map` writes it.
 
     Args:
         plan: of the survey.
@@ -101,19 +108,21 @@ def merge_survey(
             f"no patch of {plan.folder} has a map yet; expected some (jaxmap survey run)"
         )
     first = load(patches[0])
-    names = [name for name, attribute in _COLUMNS.items() if getattr(first, attribute) is not None]
-    names += ["SNR"] if "SIGMA" in names else []
+    assert first is not None
+    names = ["KAPPA_E"]
+    names += ["SIGMA", "SNR"] if first.std is not None else []
+    names += ["KAPPA_B"] if first.b_mode is not None else []
     with ExitStack() as stack:
 
-        def writer(name: str, columns: list[str]) -> PartialMapWriter:
-            path = stack.enter_context(atomic_path(folder / name))
-            return stack.enter_context(PartialMapWriter(path, made.nside, columns))
+        def writer(file: str, name: str) -> PartialMapWriter:
+            path = stack.enter_context(atomic_path(folder / file))
+            return stack.enter_context(PartialMapWriter(path, made.nside, name))
 
-        survey = writer(MERGED, names)
-        samples = [writer(f"sample-{i:04d}.fits", ["KAPPA_E"]) for i in range(num_samples)]
+        maps = {name: writer(MERGED[name], name) for name in names}
+        samples = [writer(f"sample-{i:04d}.fits", "KAPPA_E") for i in range(num_samples)]
         for pixels, near in progress(list(_regions(plan, patches, made.nside))):
-            _merge_region(plan, pixels(), near, load, survey, samples)
-        made.num_pixels = survey.num
+            _merge_region(plan, pixels(), near, load, maps, samples)
+        made.num_pixels = maps["KAPPA_E"].num
     return made
 
 
@@ -193,10 +202,10 @@ def _merge_region(
     pixels: np.ndarray,
     near: list[Patch],
     load: Callable[[Patch], MassMap | None],
-    survey: PartialMapWriter,
+    writers: dict[str, PartialMapWriter],
     samples: list[PartialMapWriter],
 ) -> None:
-    ra, dec = place_of(healpix(survey.nside), pixels)
+    ra, dec = place_of(healpix(writers["KAPPA_E"].nside), pixels)
     blend, held = Blend(len(pixels)), []
     for patch in near:
         places = places_on(plan.tiling.grid(patch), plan.tiling.overlap_arcmin, ra, dec)
@@ -216,7 +225,8 @@ def _merge_region(
         sigma = np.sqrt(found["SIGMA"])
         found |= {"SIGMA": sigma, "SNR": found["KAPPA_E"] / np.where(sigma > 0, sigma, np.inf)}
     covered = pixels[blend.covered]
-    survey.write(covered, found)
+    for name, writer in writers.items():
+        writer.write(covered, found[name])
     if samples:
         _merge_samples(plan, covered, found["KAPPA_E"], blend, held, samples)
 
@@ -236,7 +246,7 @@ def _merge_samples(
         for (_, places, centre), draw in zip(held, draws, strict=True):
             deviation = draw[places.rows, places.columns] - centre[places.rows, places.columns]
             total[places.used] += places.weight * deviation
-        writer.write(pixels, {"KAPPA_E": mean + scale * total[blend.covered]})
+        writer.write(pixels, mean + scale * total[blend.covered])
 
 
 def _reach_deg(plan: Plan, patch: Patch) -> float:
@@ -248,6 +258,6 @@ def _reach_deg(plan: Plan, patch: Patch) -> float:
 
 def _nearest_deg(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> float:
     """Distance of the nearest of some places from one."""
-    a, d, a0, d0 = map(np.radians, (ra, dec, ra0, dec0))
+    a, d, a0, d0 = (np.radians(angle) for angle in (ra, dec, ra0, dec0))
     cosine = np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(a - a0)
     return float(np.degrees(np.arccos(np.clip(cosine.max(), -1, 1))))

@@ -1,12 +1,12 @@
 """HEALPix maps of a part of the sky as FITS tables with explicit pixels, written as they come.
 
-The layout that healpy and healsparse read: one binary table with the column ``PIXEL`` and the maps,
-``INDXSCHM = 'EXPLICIT'``, ``OBJECT = 'PARTIAL'``, nested order, equatorial coordinates.
+The layout that healpy and healsparse read: one binary table with the column ``PIXEL`` and one map
+(healsparse takes no more), ``INDXSCHM = 'EXPLICIT'``, ``OBJECT = 'PARTIAL'``, nested order,
+equatorial coordinates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,25 +23,23 @@ class PartialMapWriter:
     Args:
         path: of the new file.
         nside: of the pixels, nested.
-        names: of the maps.
+        name: of the map.
     """
 
-    def __init__(self, path: Path, nside: int, names: Sequence[str]) -> None:
-        self.path, self.nside, self.names = path, nside, tuple(names)
+    def __init__(self, path: Path, nside: int, name: str) -> None:
+        self.path, self.nside, self.name = path, nside, name
         self.num = 0
-        self._row = np.dtype([("PIXEL", ">i8"), *((name, ">f4") for name in self.names)])
+        self._row = np.dtype([("PIXEL", ">i8"), (name, ">f4")])
 
     def __enter__(self) -> PartialMapWriter:
         self._file = self.path.open("wb")
         self._file.write(self._headers())
         return self
 
-    def write(self, pixels: np.ndarray, maps: Mapping[str, np.ndarray]) -> None:
-        """Add pixels, ascending from call to call, and the value of every map there."""
+    def write(self, pixels: np.ndarray, values: np.ndarray) -> None:
+        """Add pixels, ascending from call to call, and the map there."""
         rows = np.empty(len(pixels), self._row)
-        rows["PIXEL"] = pixels
-        for name in self.names:
-            rows[name] = maps[name]
+        rows["PIXEL"], rows[self.name] = pixels, values
         self._file.write(rows.tobytes())
         self.num += len(rows)
 
@@ -62,7 +60,7 @@ class PartialMapWriter:
 
         primary = fits.PrimaryHDU()
         primary.header["ORIGIN"] = f"jaxmap {jaxmap.__version__}"
-        columns = [fits.Column("PIXEL", "K"), *(fits.Column(name, "E") for name in self.names)]
+        columns = [fits.Column("PIXEL", "K"), fits.Column(self.name, "E")]
         header = fits.BinTableHDU.from_columns(columns, name="MAP").header
         header["NAXIS2"] = self.num
         for card in (
@@ -80,12 +78,11 @@ class PartialMapWriter:
         return "".join(texts).encode("ascii")
 
 
-def read_partial_map(path: Path) -> tuple[int, np.ndarray, dict[str, np.ndarray]]:
-    """nside, pixels and maps of a file of `PartialMapWriter`."""
+def read_partial_map(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
+    """nside, pixels and values of a file of `PartialMapWriter`."""
     from astropy.io import fits
 
     with fits.open(path, memmap=False) as hdus:
         table, header = hdus["MAP"].data, hdus["MAP"].header
-        columns = {name: np.asarray(table[name]) for name in table.names}
-        native = {name: v.astype(v.dtype.newbyteorder("=")) for name, v in columns.items()}
-        return int(header["NSIDE"]), native.pop("PIXEL"), native
+        pixels, values = (np.asarray(table.field(i)) for i in (0, 1))
+        return int(header["NSIDE"]), pixels.astype(np.int64), values.astype(np.float32)

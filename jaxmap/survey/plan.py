@@ -291,7 +291,7 @@ def _same_plan(folder: Path, wanted: Mapping[str, Any]) -> Plan:
     ]
     differing += [f"another {name}" for name in wanted if stored.get(name) != wanted[name]]
     raise ValueError(
-        f"{folder} holds another plan, made with {differing[0] if differing else 'other settings'}; "
+        f"{folder} holds another plan, made with {(differing or ['other settings'])[0]}; "
         "choose another folder with --out"
     )
 

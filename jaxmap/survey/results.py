@@ -1,4 +1,4 @@
-"""Results of tasks on disk: one HDF5 file for each (patch, chunk of samples), whole or not there."""
+"""Results of tasks on disk: an HDF5 file for each (patch, chunk of samples), whole or not there."""
 
 from __future__ import annotations
 
