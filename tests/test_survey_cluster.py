@@ -73,14 +73,18 @@ for folder in sys.argv[1:]:
     for one, other in zip(sharded, alone, strict=True):
         assert one.keys() == other.keys()
         for name in one:
-            assert np.array_equal(one[name], other[name]), (folder, name)
+            if folder.endswith("dlposterior"):  # compiled differently, in the last bits
+                limit = 1e-12 * np.abs(other[name]).max()
+                assert np.abs(one[name] - other[name]).max() < limit, (folder, name)
+            else:
+                assert np.array_equal(one[name], other[name]), (folder, name)
     assert not np.array_equal(sharded[0]["mean"], sharded[1]["mean"])
     print(folder, sorted(one), one["mean"].shape)
 """
 
 
 @pytest.mark.slow
-def test_sharded_over_four_devices_is_bitwise_the_same_as_on_one(tmp_path):
+def test_sharded_over_four_devices_is_the_same_as_on_one(tmp_path):
     sizes = {"patch_deg": 1.8, "pixel_arcmin": 12.0, "overlap_arcmin": 30.0}
     for method in ("ks", "wiener", "deepmass", "dlposterior"):
         more = {} if method in ("ks", "deepmass") else {"num_samples": 2, "num_steps": 2}

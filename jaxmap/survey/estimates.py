@@ -3,7 +3,8 @@
 `patch_solver` takes what `jaxmap.methods.build_estimator` builds. Inversion, Wiener filter,
 DeepMass and the diffusion and Gibbs samples of the learned posterior are pure, and run by
 ``shard_map`` over the axis ``patch`` of a mesh of devices: every device runs the same program on
-one patch, whether it is alone or not, so results do not depend on the number of devices. Other
+one patch, whether it is alone or not, so results do not depend on the number of devices (those of
+the learned posterior do in their last bits, since XLA compiles for the number it sees). Other
 estimators work on the host, one patch after the other.
 """
 
