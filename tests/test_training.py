@@ -100,10 +100,15 @@ def test_a_training_may_start_from_another(tmp_path):
         toy_task(training_from({**table, "start": str(tmp_path / "nowhere.npz")}))
 
 
-def script(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+def script(programs: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    """In a process of its own, which finds in a folder what the others compiled."""
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(programs),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
     return subprocess.Popen(
         [sys.executable, toytraining.__file__, *arguments],
-        env={**os.environ, **environment},
+        env={**os.environ, **kept, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -122,10 +127,10 @@ def num_rows(folder: Path) -> int:
 @pytest.mark.slow
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path):
     """Killed twice, with no chance to tidy up, after some checkpoints and wherever it then is."""
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    finish(script("run", str(whole)))
+    whole, parts, programs = (tmp_path / name for name in ("whole", "parts", "programs"))
+    finish(script(programs, "run", str(whole)))
     for wanted in (2, 5):
-        process = script("run", str(parts))
+        process = script(programs, "run", str(parts))
         while num_rows(parts) < wanted:
             assert process.poll() is None, process.communicate()[0].decode()
             time.sleep(0.002)
@@ -133,28 +138,31 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path):
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert num_rows(parts) < num_rows(whole)
-    finish(script("run", str(parts)))
+    finish(script(programs, "run", str(parts)))
     with np.load(whole / CHECKPOINT) as one, np.load(parts / CHECKPOINT) as other:
         assert set(one.files) == set(other.files)
         for name in one.files:
             assert one[name].tobytes() == other[name].tobytes(), name
 
 
-@pytest.mark.slow
-def test_four_devices_do_what_one_does(tmp_path):
+@pytest.mark.parametrize(
+    ("batch", "part"),
+    [pytest.param(4, 1, marks=pytest.mark.slow), pytest.param(3, 3, marks=pytest.mark.release)],
+)
+def test_four_devices_do_what_one_does(tmp_path, batch, part):
     """To rounding of the parameters, which are float32, for batches that divide by four and
     not at all. The program of a device has FFTs of its own part only, and no gathering."""
     flags = "--xla_force_host_platform_device_count="
     for number in (1, 4):
-        finish(script("steps", str(tmp_path / f"{number}.npz"), XLA_FLAGS=f"{flags}{number}"))
+        out = tmp_path / f"{number}.npz"
+        finish(script(tmp_path, "steps", str(out), str(batch), XLA_FLAGS=f"{flags}{number}"))
     with np.load(tmp_path / "1.npz") as one, np.load(tmp_path / "4.npz") as four:
         assert (int(one["devices"]), int(four["devices"])) == (1, 4)
-        figures = {name for name in one.files if "program" not in name} - {"devices"}
-        assert set(one.files) == set(four.files) and len(figures) > 100
+        figures = {name for name in one.files if name != "program"} - {"devices"}
+        assert set(one.files) == set(four.files) and len(figures) > 50
         for name in figures:
             np.testing.assert_allclose(four[name], one[name], rtol=1e-5, atol=1e-8, err_msg=name)
-        for batch, part in ((4, 1), (3, 3)):
-            program = str(four[f"{batch} program"])
-            ffts = re.findall(WHOLE_BATCH, program)
-            assert set(ffts) == {str(part)} and "all-gather" not in program
-        assert set(re.findall(WHOLE_BATCH, str(one["4 program"]))) == {"4"}
+        program = str(four["program"])
+        assert set(re.findall(WHOLE_BATCH, program)) == {str(part)}
+        assert "all-gather" not in program
+        assert set(re.findall(WHOLE_BATCH, str(one["program"]))) == {str(batch)}

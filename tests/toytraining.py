@@ -1,7 +1,7 @@
 """A training of seconds: fields of sparse bright pixels, which no Gaussian prior describes.
 
 As a script, ``python toytraining.py run FOLDER`` trains in a folder, to the end or until somebody
-kills it; ``python toytraining.py steps FILE`` makes two steps for each of some batch sizes.
+kills it; ``python toytraining.py steps FILE BATCH`` makes two steps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ TABLE: dict[str, Any] = {
     "validate_every": 20,
     "checkpoint_every": 5,
 }
-BATCHES = (4, 3)
 
 
 def toy_fields(seed: int) -> np.ndarray:
@@ -66,26 +65,26 @@ def run(folder: Path) -> None:
     )
 
 
-def steps(path: Path) -> None:
-    """Two steps, and a validation, for every batch size; figures and programs into one file."""
-    figures: dict[str, np.ndarray] = {"devices": np.array(len(jax.devices()))}
-    for batch in BATCHES:
-        layouts = (Layout(SIDE, batch, window=8, margin=4),)
-        settings = Training(
-            Schedule(10, 1e-3, 1),
-            network=ResidualUNet((4,)),
-            layouts=layouts,
-            validation_batches=1,
-        )
-        task = toy_task(settings)
-        state = start(task.params, settings.schedule)
-        for step in range(2):
-            state, (terms, *_) = task.advance(step, state)
-        for name, leaf in jax.tree_util.tree_leaves_with_path((state, terms)):
-            figures[f"{batch}{jax.tree_util.keystr(name)}"] = np.asarray(leaf)
-        figures[f"{batch} program"] = np.array(program(settings, state))
-        figures[f"{batch} validation"] = np.array(task.validate(state.average)["loss"])
-    np.savez(path, **figures)
+def steps(path: Path, batch: int) -> None:
+    """Two steps and a validation; figures and program into one file."""
+    settings = Training(
+        Schedule(10, 1e-3, 1),
+        network=ResidualUNet((4,)),
+        layouts=(Layout(SIDE, batch, window=8, margin=4),),
+        validation_batches=1,
+    )
+    task = toy_task(settings)
+    state = start(task.params, settings.schedule)
+    for step in range(2):
+        state, (terms, *_) = task.advance(step, state)
+    leaves = jax.tree_util.tree_leaves_with_path((state, terms))
+    np.savez(
+        path,
+        devices=len(jax.devices()),
+        program=program(settings, state),
+        validation=task.validate(state.average)["loss"],
+        **{jax.tree_util.keystr(name): np.asarray(leaf) for name, leaf in leaves},
+    )
 
 
 def program(settings: Training, state: TrainState) -> str:
@@ -99,4 +98,7 @@ def program(settings: Training, state: TrainState) -> str:
 
 
 if __name__ == "__main__":
-    {"run": run, "steps": steps}[sys.argv[1]](Path(sys.argv[2]))
+    if sys.argv[1] == "run":
+        run(Path(sys.argv[2]))
+    else:
+        steps(Path(sys.argv[2]), int(sys.argv[3]))
