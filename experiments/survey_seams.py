@@ -40,7 +40,7 @@ NEAR, FAR = 0.3, 0.8  # degrees from the border of a cell
 def main() -> None:
     options = arguments(__doc__)
     jax.config.update("jax_enable_x64", True)
-    area, lmax, num = (30.0, 600, 4) if options.quick else (110.0, 1500, 24)
+    area, lmax, num = (30.0, 600, 4) if options.quick else (200.0, 1500, 20)
     spectrum = light_cone_power(0.0)
     ell = np.arange(lmax + 1.0)
     c_ell = np.where(ell < 2, 0, np.asarray(spectrum(ell)))
@@ -105,7 +105,11 @@ def main() -> None:
             options.seed, sky, square, prior, plan, (ra, dec), maps, (seams, interior), num
         )
         figures["power"] = seam_power(
-            plan.tiling.nside, pixels, maps["KAPPA_E"], samples[0], inside
+            plan.tiling.nside,
+            pixels,
+            truth,
+            {"mean": maps["KAPPA_E"], "sample": samples[0]},
+            inside,
         )
     save(options, "survey_seams", figures)
 
@@ -200,33 +204,47 @@ def against_big_patch(
 
 
 def seam_power(
-    nside: int, pixels: np.ndarray, mean: np.ndarray, sample: np.ndarray, inside: np.ndarray
+    nside: int,
+    pixels: np.ndarray,
+    truth: np.ndarray,
+    maps: dict[str, np.ndarray],
+    inside: np.ndarray,
 ) -> dict[str, Any]:
-    """Power of small tapered squares centred on corners of cells, and on their centres."""
+    """Power of maps over that of the truth in small tapered squares, on borders and inside cells.
+
+    The sky's own scatter drops out of the ratio. Errors are jackknives over squares.
+    """
     grid, fine = healpix(nside, "ring"), healpix(1024)
     cells = np.unique(pixel_of(grid, *place_of(fine, pixels[inside])))
-    corners = np.stack([np.concatenate(part) for part in outline_of(grid, cells, 1)], axis=1)
+    borders = np.stack([np.concatenate(part) for part in outline_of(grid, cells, 2)], axis=1)
     centres = np.stack(place_of(grid, cells), axis=1)
-    edges = np.array([200, 400, 700, 1100, 1500])
+    points = {"seams": np.unique(borders.round(6), axis=0), "interior": centres}
+    edges = np.array([400, 700, 1000, 1400])
     found: dict[str, Any] = {"ell_edges": edges.tolist()}
-    for name, values in (("mean", mean), ("sample", sample)):
-        bands = {}
-        for place, points in (
-            ("seams", np.unique(corners.round(6), axis=0)),
-            ("interior", centres),
-        ):
-            powers = [square_power(tuple(point), pixels, values, inside, edges) for point in points]
-            powers = [power for power in powers if power is not None]
-            bands[place] = np.array(powers)
-        ratio = bands["seams"].mean(axis=0) / bands["interior"].mean(axis=0)
-        relative = [
-            part.std(axis=0, ddof=1) / np.sqrt(len(part)) / part.mean(axis=0)
-            for part in bands.values()
+    powers: dict[str, dict[str, np.ndarray]] = {}
+    for place, at in points.items():
+        squares = [
+            [square_power(tuple(one), pixels, v, inside, edges) for v in (truth, *maps.values())]
+            for one in at
         ]
+        kept = np.array([row for row in squares if row[0] is not None], float)
+        powers[place] = dict(zip(("truth", *maps), kept.swapaxes(0, 1), strict=True))
+        found[f"squares_{place}"] = len(kept)
+    for name in maps:
+        values, errors = [], []
+        for place in points:
+            above, below = powers[place][name], powers[place]["truth"]
+            count = len(above)
+            left_out = (above.sum(0) - above) / (below.sum(0) - below)
+            values.append(above.sum(0) / below.sum(0))
+            errors.append(np.sqrt((count - 1) * np.var(left_out, axis=0)))
+        ratio = values[0] / values[1]
+        error = ratio * np.hypot(errors[0] / values[0], errors[1] / values[1])
         found[name] = {
+            "seams_over_truth": values[0].tolist(),
+            "interior_over_truth": values[1].tolist(),
             "ratio": ratio.tolist(),
-            "ratio_error": (ratio * np.hypot(*relative)).tolist(),
-            "squares": {place: len(part) for place, part in bands.items()},
+            "ratio_error": error.tolist(),
         }
     return found
 
@@ -238,15 +256,15 @@ def square_power(
     inside: np.ndarray,
     edges: np.ndarray,
 ) -> np.ndarray | None:
-    """Band powers of a square of 1.9 degrees of the merged map; None where it is not all inside."""
-    grid = Grid((38, 38), PIXEL, centre)
+    """Band powers of a square of 1.3 degrees of the merged map; None where it is not all inside."""
+    grid = Grid((26, 26), PIXEL, centre)
     rows, columns = np.indices(grid.shape)
     ra, dec = grid.wcs().all_pix2world(columns.ravel(), rows.ravel(), 0)
     at = pixel_of(healpix(1024), ra, dec)
     row = np.clip(np.searchsorted(pixels, at), 0, len(pixels) - 1)
     if not np.mean((pixels[row] == at) & inside[row]) > 0.98:
         return None
-    taper = np.hanning(40)[1:-1]
+    taper = np.hanning(28)[1:-1]
     window = taper[:, None] * taper[None]
     field = np.where(pixels[row] == at, values[row], 0).reshape(grid.shape)
     field = (field - np.sum(window * field) / window.sum()) * window

@@ -25,7 +25,7 @@ from jaxmap.survey.healpix import FULL_SKY_DEG2
 from jaxmap.survey.plan import Plan, make_plan
 from jaxmap.survey.results import RESULTS
 
-DENSITY, PIXEL = 0.5, 5.0  # galaxies per square arcminute, arcminutes
+DENSITY, PIXEL = 1.0, 3.0  # galaxies per square arcminute, arcminutes
 SETTINGS: dict[str, Any] = {
     "method": "ks", "smoothing_arcmin": 5.0, "threshold": None, "reduced_shear": 0,
     "sampler": "eps", "num_steps": None, "margin": None, "x64": False, "keep_samples": False,

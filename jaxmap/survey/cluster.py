@@ -225,6 +225,7 @@ def _client(cluster: Cluster, say: Callable[[str], Any]) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     # Many tasks may be under way on a worker that is killed; none of them is to blame.
     with dask.config.set({"distributed.scheduler.allowed-failures": 5}):
         if cluster.address is not None:
@@ -241,6 +242,7 @@ def _client(cluster: Cluster, say: Callable[[str], Any]) -> Iterator[Any]:
                 threads_per_worker=1,
                 env=_environment(cluster),
                 silence_logs=logging.CRITICAL,
+                dashboard_address="127.0.0.1:0",  # any free port
             ) as local,
             Client(local) as client,
         ):
