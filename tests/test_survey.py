@@ -140,6 +140,7 @@ def test_every_galaxy_lies_well_inside_a_patch(centre):
         np.testing.assert_allclose(weight, 1, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_overlap_is_that_of_the_kernel(spectrum):
     assert kernel_radius(1.0, smoothing_arcmin=4.0) > kernel_radius(1.0, smoothing_arcmin=1.0)
     deep = least_overlap(Wiener(spectrum), 2.0, spectrum, 0.05)

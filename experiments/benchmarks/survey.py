@@ -1,13 +1,15 @@
 """Whole surveys: patches an hour against workers, memory of a worker against area, cost on GPUs.
 
 Mock surveys of 10 to 1000 square degrees (noise alone: what a task costs does not depend on the
-signal) are planned and run by `jaxmap.survey` with Kaiser-Squires. The table of costs takes the
-seconds of a sample as given: nothing was measured on a GPU.
+signal) are planned and run by `jaxmap.survey`: with Kaiser-Squires for memory, since it is fast,
+and with the Wiener filter, whose tasks take about a second, on one worker and two in turn. The
+table of costs takes the seconds of a sample as given: nothing was measured on a GPU.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -57,16 +59,17 @@ def galaxies(area: float, seed: int) -> Iterator[ShearCatalog]:
         left -= count
 
 
-def planned(folder: Path, area: float, seed: int) -> Plan:
+def planned(folder: Path, area: float, seed: int, method: str) -> Plan:
     return make_plan(
         folder,
         galaxies(area, seed),
         convergence_power(),
-        SETTINGS | {"seed": seed},
+        SETTINGS | {"seed": seed, "method": method},
         {"area": str(area)},
         patch_deg=1.8,
         pixel_arcmin=PIXEL,
         overlap_arcmin=30.0,
+        num_samples=8,
     )
 
 
@@ -133,17 +136,23 @@ def projected() -> list[dict[str, float]]:
 def main() -> None:
     args = common.arguments("survey", __doc__ or "")
     areas = (10, 30) if args.quick else (10, 100, 1000)
+    # Workers in turn, so that a slow moment of the machine meets both.
+    cases = [("ks", area, 1) for area in areas]
+    cases += [("wiener", areas[0] if args.quick else 60, count) for count in (1, 2, 1, 2)]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for area in areas:
-            plan = planned(Path(folder) / f"area-{area}", area, args.seed)
-            for workers in (1, 2) if area == areas[-1] else (1,):
-                row = {"deg2": area, "galaxies": plan.num_galaxies, **run(plan, workers)}
-                rows.append(row)
-                print(row, flush=True)
-    names = ("deg2", "workers", "patches", "patches_per_hour", "worker_peak_mib")
-    lines = [[f"{row[name]:.0f}" for name in names] for row in rows]
-    print(common.table(["deg2", "workers", "patches", "patches/h", "peak MiB"], lines))
+        for method, area, workers in cases:
+            plan = planned(Path(folder) / f"{method}-{area}", area, args.seed, method)
+            load = os.getloadavg()[0]
+            row = {"method": method, "deg2": area, "galaxies": plan.num_galaxies, "load": load}
+            rows.append({**row, **run(plan, workers)})
+            print(rows[-1], flush=True)
+    names = ("method", "deg2", "workers", "patches", "patches_per_hour", "worker_peak_mib", "load")
+    lines = [
+        [value if isinstance(value := row[name], str) else f"{value:.0f}" for name in names]
+        for row in rows
+    ]
+    print(common.table(names, lines))
     costs = projected()
     print(f"Assumed, not measured: {ASSUMED}")
     lines = [
