@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-release lint benchmark clean
+.PHONY: setup demo test test-slow test-release lint benchmark docs notebooks clean
 
 setup: $(STAMP)
 
@@ -50,5 +50,15 @@ lint: setup
 benchmark: setup
 	@for script in $$(ls experiments/benchmarks/*.py | grep -v common); do $(BIN)/python $$script || exit 1; done
 
+# The scripts are the source; JAXMAP_FAST=1 make docs runs them small.
+notebooks: setup
+	@for script in notebooks/*.py; do $(BIN)/python -m jupytext --quiet --to ipynb $$script || exit 1; done
+
+docs: setup notebooks
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable ".[docs]"
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Wrote docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) jaxmap-demo
+	rm -rf $(VENV) jaxmap-demo docs/_build docs/_made

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common import HERE, arguments, save
+from common import HERE, arguments, real_data, save
 
 from jaxmap.benchmark import read_case
 from jaxmap.calibration import MockFields, calibrate, draw_report
@@ -32,7 +32,7 @@ SIDE = 128
 def main() -> None:
     options = arguments(__doc__)
     num, num_samples = (3, 9) if options.quick else (100, 39)
-    case = read_case(options.data / "ktng" / "table1.npz")
+    case = read_case(real_data(options) / "ktng" / "table1.npz")
     survey = middle_of_survey(case.shear, (SIDE, SIDE))
     denoiser, domain, header = read_denoiser()
     recipe = map_recipe(

@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import HERE, arguments, mean_and_error, new_figure, save
+from common import HERE, arguments, mean_and_error, new_figure, real_data, save
 
 from jaxmap.benchmark import read_case
 from jaxmap.calibration.mocks import middle_of_survey
@@ -71,7 +71,7 @@ def main() -> None:
         masses, num, samples, side = (0.0, *PUBLISHED), 2, 6, 64
     kept = options.out / "runs" if options.quick else options.runs
     kept.mkdir(parents=True, exist_ok=True)
-    case = read_case(options.data / "ktng" / "table1.npz")
+    case = read_case(real_data(options) / "ktng" / "table1.npz")
     survey = middle_of_survey(case.shear, (side, side))
     methods = options.methods.split(",")
     rows: dict[str, list[dict]] = {method: [] for method in methods}

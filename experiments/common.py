@@ -12,8 +12,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from astropy.table import Table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from jaxmap import datasets
+from jaxmap.catalog import ShearMap
+from jaxmap.files import atomic_folder
+from jaxmap.matter_power import cache_directory
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("JAXMAP_SHARED", HERE.parents[1] / "shared")) / "data"
@@ -34,6 +40,65 @@ def arguments(
     for name, settings in extra.items():
         parser.add_argument(f"--{name}", **settings)
     return parser.parse_args()
+
+
+def real_data(options: argparse.Namespace) -> Path:
+    """The folder of real data: ``--data`` if it is there, else the public files, laid out like it.
+
+    They are fetched once (`jaxmap.datasets`). The published shear maps of COSMOS and the stored
+    Wiener map of the benchmark are not among them.
+    """
+    if options.data.is_dir():
+        return options.data
+    folder = cache_directory() / "datasets" / "experiments"
+    if not folder.is_dir():
+        print(f"no data at {options.data}; fetching the public files into {folder}")
+        with atomic_folder(folder) as temporary:
+            lay_out(temporary)
+    return folder
+
+
+def lay_out(folder: Path) -> None:
+    """Write the public data as the files that the experiments read."""
+    case, noise, catalog = (
+        datasets.benchmark_case(),
+        datasets.cosmos_noise(),
+        datasets.cosmos_catalog(),
+    )
+    (folder / "ktng").mkdir()
+    (folder / "cosmos").mkdir()
+    shear = np.asarray(case.shear.shear)
+    np.savez(
+        folder / "ktng" / "table1.npz",
+        convergence=np.asarray(case.truth, np.float32),
+        shear=np.stack([shear.real, shear.imag]).astype(np.float32),
+        noise_std=noise_std(case.shear),
+        mask=np.asarray(case.shear.mask),
+        pixel_arcmin=case.shear.grid.pixel_arcmin,
+    )
+    assert case.spectrum is not None
+    spectrum = np.stack([case.spectrum.ell, case.spectrum.c_ell])
+    np.save(folder / "ktng" / "power_spectrum.npy", spectrum)
+    np.savez(
+        folder / "cosmos" / "binned_0.29arcmin_360.npz",
+        mask=np.asarray(noise.mask),
+        noise_std=noise_std(noise),
+    )
+    columns = {
+        "ra": catalog.ra_deg,
+        "dec": catalog.dec_deg,
+        "e1": catalog.ellipticity.real,
+        "e2": catalog.ellipticity.imag,
+        "weight": catalog.weight,
+    }
+    Table(columns).write(folder / "cosmos" / "s10_shear_catalog.fits")
+    datasets.xray_clusters().write(folder / "cosmos" / "xray_clusters.ecsv")
+
+
+def noise_std(shear: ShearMap) -> np.ndarray:
+    """Standard deviation of the noise per component, 0 where masked, float32."""
+    weight = np.asarray(shear.weight)
+    return np.where(weight > 0, 1 / np.sqrt(np.where(weight > 0, weight, 1)), 0).astype(np.float32)
 
 
 def save(options: argparse.Namespace, name: str, figures: dict[str, Any]) -> None:

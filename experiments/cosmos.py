@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from astropy.table import Table
-from common import arguments, save
+from common import arguments, real_data, save
 
 from jaxmap.binning import bin_shear, weighted_mean_shear
 from jaxmap.catalog import ShearCatalog, ShearMap
@@ -32,13 +32,13 @@ from jaxmap.reading.readers import read_shear
 def main() -> None:
     options = arguments(__doc__)
     jax.config.update("jax_enable_x64", True)
-    catalog = read_shear(options.data / "cosmos" / "s10_shear_catalog.fits")
-    legacy, legacy_figures = legacy_check(catalog, options.data)
+    catalog = read_shear(real_data(options) / "cosmos" / "s10_shear_catalog.fits")
+    legacy, legacy_figures = legacy_check(catalog, real_data(options))
     grid = grid_of_catalog(catalog, 0.29)
     shear = bin_shear(catalog, grid)
     estimator = Wiener(convergence_power(), num_samples=20 if options.quick else 400)
     result = estimator(jax.random.key(options.seed), shear)
-    clusters = Table.read(options.data / "cosmos" / "xray_clusters.ecsv")
+    clusters = Table.read(real_data(options) / "cosmos" / "xray_clusters.ecsv")
     signs = check_e2_sign(shear)
     save(
         options,
@@ -78,12 +78,15 @@ def legacy_check(catalog: ShearCatalog, folder) -> tuple[ShearMap, dict[str, flo
     figures = {
         "pixels_in_mask": int(observed.sum()),
         "mask_differs_in_pixels": int(np.sum(observed != (published["mask"] > 0))),
-        "e1_max_difference": float(np.abs(np.asarray(shear.real) - published["e1"]).max()),
-        "e2_max_difference": float(np.abs(np.asarray(shear.imag) - published["e2"]).max()),
         "noise_std_max_difference": float(
             np.abs((std - published["noise_std"]) * observed[None]).max()
         ),
     }
+    for name, part in (("e1", shear.real), ("e2", shear.imag)):
+        if name in published:  # not among the public files that are fetched
+            figures[f"{name}_max_difference"] = float(
+                np.abs(np.asarray(part) - published[name]).max()
+            )
     return ShearMap(shear=shear, weight=weight, grid=grid, counts=counts), figures
 
 

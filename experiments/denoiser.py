@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import arguments, mean_and_error, new_figure, save
+from common import arguments, mean_and_error, new_figure, real_data, save
 from gaussian_calibration import cosmos_noise
 
 from jaxmap.benchmark import read_case, score
@@ -56,7 +56,7 @@ def main() -> None:
     figures: dict[str, Any] = {"cost": cost(denoiser)}
     figures["training"] = length_of(header["training"])
     if options.table1:
-        case = read_case(options.data / "ktng" / "table1.npz")
+        case = read_case(real_data(options) / "ktng" / "table1.npz")
         grid = case.shear.grid
         truth = case.truth - jnp.mean(case.truth)
         figures["ktng_prior"] = {
@@ -70,7 +70,7 @@ def main() -> None:
         figures["table1"] = score(case, methods, jax.random.key(0))
     save(options, "denoiser", figures)
     figures["prior"] = prior_losses(key, denoiser, cones[FIELD], 3 if options.quick else 16)
-    figures["surveys"] = surveys(key, denoiser, cones[SKY], cosmos_noise(options.data), num)
+    figures["surveys"] = surveys(key, denoiser, cones[SKY], cosmos_noise(real_data(options)), num)
     save(options, "denoiser", figures)
     draw_levels(options.out / "denoiser.png", figures)
     draw_maps(options.out / "denoiser_maps.png", key, denoiser, cones[FIELD])

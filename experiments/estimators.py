@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import HERE, arguments, mean_and_error, new_figure, save
+from common import HERE, arguments, mean_and_error, new_figure, real_data, save
 
 from jaxmap.benchmark import Case, read_case, score
 from jaxmap.catalog import ShearMap
@@ -78,7 +78,7 @@ def main() -> None:
         fresh={"default": "", "help": "a method whose kept rows are not to be used"},
         runs={"type": Path, "default": HERE.parent / "runs" / "estimators"},
     )
-    case = read_case(options.data / "ktng" / "table1.npz")
+    case = read_case(real_data(options) / "ktng" / "table1.npz")
     kept = options.out / "runs" if options.quick else options.runs
     kept.mkdir(parents=True, exist_ok=True)
     num = 2 if options.quick else options.num
@@ -179,7 +179,7 @@ def thresholds(case: Case, num: int, options) -> dict[str, dict[str, float]]:
 
 def on_benchmark(case: Case, options) -> dict[str, Any]:
     """Table 1 of the paper, and Fig. G.1 with all maps on one scale of colours."""
-    spectrum = read_power_spectrum(options.data / "ktng" / "power_spectrum.npy")
+    spectrum = read_power_spectrum(real_data(options) / "ktng" / "power_spectrum.npy")
     methods = methods_for(spectrum, two_map_phase)
     plain = Sparse(3.0, reweightings=0, debias=False, b_mode=False, margin=0, phase=two_map_phase)
     if not options.quick:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import arguments, new_figure, save
+from common import arguments, new_figure, real_data, save
 
 from jaxmap.catalog import ShearMap, shear_map
 from jaxmap.cosmology import convergence_power
@@ -29,7 +29,7 @@ EDGES = np.array([150, 500, 800, 1200, 1800, 2700, 4000, 6000, 9000, 13500, 2000
 def main() -> None:
     options = arguments(__doc__)
     num_draws, num_probes = (40, 4) if options.quick else (1500, 60)
-    data = cosmos_noise(options.data)
+    data = cosmos_noise(real_data(options))
     prior = GaussianPrior(mode_variance(convergence_power(), data.grid))
     band = np.digitize(np.abs(np.asarray(data.grid.ell())), EDGES) - 1
     mask = np.asarray(data.mask)

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import arguments, new_figure, save
+from common import arguments, new_figure, real_data, save
 from gaussian_calibration import real_modes
 
 from jaxmap.annealed_posterior import AnnealedPosterior, FourierPreconditioner
@@ -65,7 +65,7 @@ Row = dict[str, Any]
 def main() -> None:
     options = arguments(__doc__)
     quick = options.quick
-    data, prior = cosmos_like(options.seed, options.data, SMALL if quick else CROP)
+    data, prior = cosmos_like(options.seed, real_data(options), SMALL if quick else CROP)
     case = Case(data, prior, options.seed, 2 if quick else 48)
     rows = {
         "eps, 5 evaluations": eps_row(case, 5),
@@ -90,7 +90,7 @@ def main() -> None:
         "gibbs_from_the_mean": mixing(case, *((4, (1, 2)) if quick else (40, (1, 4, 16, 64)))),
     }
     if not quick:
-        case = Case(*cosmos_like(options.seed, options.data, WHOLE), options.seed, 3)
+        case = Case(*cosmos_like(options.seed, real_data(options), WHOLE), options.seed, 3)
         rows["eps, 9 evaluations, 360 x 360"] = eps_row(case, 9)
     for group in (rows, controls):
         for row in group.values():

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from astropy.table import Table
-from common import arguments, new_figure, save
+from common import arguments, new_figure, real_data, save
 from cosmos import at_clusters, circle_clusters
 
 from jaxmap.benchmark import Case, read_case
@@ -50,7 +50,7 @@ def main() -> None:
     denoiser, domain, _ = read_denoiser()
     key = jax.random.key(options.seed)
     num = 4 if options.quick else 64
-    case = read_case(options.data / "ktng" / "table1.npz")
+    case = read_case(real_data(options) / "ktng" / "table1.npz")
     result = SampledPosterior(denoiser, num_samples=num, domain=domain, margin=0)(key, case.shear)
     benchmark = on_benchmark(case, result)
     one_shot = DeepMass(denoiser, domain, 0)(key, case.shear)
@@ -142,11 +142,11 @@ def cost(denoiser, case: Case) -> dict[str, float]:
 
 def cosmos(options, denoiser, domain, num: int) -> tuple[MassMap, Table]:
     """The field of the real catalogue, tangent plane, with the default margin."""
-    catalog = read_shear(options.data / "cosmos" / "s10_shear_catalog.fits")
+    catalog = read_shear(real_data(options) / "cosmos" / "s10_shear_catalog.fits")
     grid = grid_of_catalog(catalog, domain.pixel_arcmin)
     estimator = SampledPosterior(denoiser, num_samples=num, domain=domain)
     result = estimator(jax.random.key(options.seed + 1), bin_shear(catalog, grid))
-    return result, Table.read(options.data / "cosmos" / "xray_clusters.ecsv")
+    return result, Table.read(real_data(options) / "cosmos" / "xray_clusters.ecsv")
 
 
 def draw_power(path, figures) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import arguments, save
+from common import arguments, real_data, save
 
 from jaxmap.benchmark import read_case, score
 from jaxmap.estimators import KaiserSquires, Wiener
@@ -31,8 +31,8 @@ PUBLISHED = {"ks": (2.40e-2, 0.57), "wiener": (2.31e-2, 0.61)}
 def main() -> None:
     options = arguments(__doc__)
     jax.config.update("jax_enable_x64", True)
-    case = read_case(options.data / "ktng" / "table1.npz")
-    spectrum = read_power_spectrum(options.data / "ktng" / "power_spectrum.npy")
+    case = read_case(real_data(options) / "ktng" / "table1.npz")
+    spectrum = read_power_spectrum(real_data(options) / "ktng" / "power_spectrum.npy")
     estimators = {
         "ks": KaiserSquires(1.0, margin=0),
         "wiener": Wiener(
@@ -83,7 +83,9 @@ def noise_draws(options, case, spectrum) -> dict[str, dict[str, float]]:
 
 def solvers(options, case, spectrum) -> dict[str, dict[str, float]]:
     """Every solver against the stored solution and against conjugate gradients; the control."""
-    stored = np.load(options.data / "ktng" / "table1.npz")["wiener"]
+    with np.load(real_data(options) / "ktng" / "table1.npz") as file:
+        # The public files do not have it: then only the solvers are compared with each other.
+        stored = file.get("wiener")
     prior = GaussianPrior(mode_variance(spectrum, case.shear.grid))
     tolerance = 1e-4 if options.quick else 1e-7
     rows, reference = {}, None
@@ -100,11 +102,14 @@ def solvers(options, case, spectrum) -> dict[str, dict[str, float]]:
             "iterations": int(info.iterations),
             "residual": float(info.residual),
             "relative_to_conjugate_gradient": relative(convergence, reference),
-            "relative_to_stored": relative(convergence, stored),
-            "relative_to_stored_off_nyquist": relative(
-                off_nyquist(convergence), off_nyquist(stored)
-            ),
         }
+        if stored is not None:
+            rows[name] |= {
+                "relative_to_stored": relative(convergence, stored),
+                "relative_to_stored_off_nyquist": relative(
+                    off_nyquist(convergence), off_nyquist(stored)
+                ),
+            }
     return rows
 
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
         DeepMass,
         Estimator,
         KaiserSquires,
+        KSPlus,
         MaximumPosterior,
+        MCALens,
         Resampled,
         SampledPosterior,
+        Sparse,
         SurveyDeepMass,
         Wiener,
     )
@@ -31,7 +34,11 @@ if TYPE_CHECKING:
     from jaxmap.prior import GaussianPrior
     from jaxmap.reading.maps.source import open_maps
     from jaxmap.reading.readers import read_shear
-    from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
+    from jaxmap.redshifts import (
+        RedshiftDistribution,
+        read_redshift_distribution,
+        redshift_distribution,
+    )
     from jaxmap.spectra import PowerSpectrum, power_spectrum, read_power_spectrum
 
 __version__ = "0.1.0"
@@ -44,7 +51,9 @@ _HOME = {
     "Estimator": "estimators",
     "GaussianPrior": "prior",
     "Grid": "grid",
+    "KSPlus": "estimators",
     "KaiserSquires": "estimators",
+    "MCALens": "estimators",
     "MassMap": "massmap",
     "MaximumPosterior": "estimators",
     "PLANCK18": "matter_power",
@@ -56,6 +65,7 @@ _HOME = {
     "ShearLikelihood": "likelihood",
     "ShearMap": "catalog",
     "SurveyDeepMass": "estimators",
+    "Sparse": "estimators",
     "Wiener": "estimators",
     "bin_shear": "binning",
     "convergence_power": "cosmology",
@@ -68,6 +78,7 @@ _HOME = {
     "read_power_spectrum": "spectra",
     "read_redshift_distribution": "redshifts",
     "read_shear": "reading.readers",
+    "redshift_distribution": "redshifts",
     "shear_catalog": "catalog",
     "shear_map": "catalog",
     "write_mass_map": "mapfiles",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,7 +33,6 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
     Raises:
         ImportError: without matplotlib, with the way to install it.
     """
-    Figure, Canvas = _matplotlib()
     mask = np.asarray(mass_map.mask)
     convergence = np.asarray(mass_map.convergence)
     limit = float(np.quantile(np.abs(convergence[mask if mask.any() else ...]), 0.998)) or 1.0
@@ -55,8 +55,7 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
     columns = 3 if len(panels) > 4 else min(len(panels), 2)
     rows = -(-len(panels) // columns)
     ny, nx = mass_map.grid.shape
-    figure = Figure(figsize=(5.2 * columns, 0.5 + rows * 4.4 * float(np.clip(ny / nx, 0.5, 1.6))))
-    Canvas(figure)
+    figure = new_figure(5.2 * columns, 0.5 + rows * 4.4 * float(np.clip(ny / nx, 0.5, 1.6)))
     projection = None if mass_map.grid.centre_deg is None else mass_map.grid.wcs()
     for index, (label, image, style) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1, projection=projection)
@@ -73,7 +72,16 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
     return figure
 
 
-def _matplotlib() -> tuple[Any, Any]:
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """A figure without pyplot: drawn to a file on any machine, shown in notebooks, no global state.
+
+    Args:
+        width, height: in inches.
+        layout: of matplotlib, or None.
+
+    Raises:
+        ImportError: without matplotlib, with the way to install it.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -81,8 +89,16 @@ def _matplotlib() -> tuple[Any, Any]:
         raise ImportError(
             'pictures need matplotlib: install it with pip install "jaxmap[plot]"'
         ) from error
-    # Figures made without pyplot draw to a file on any machine and leave no global state.
-    return Figure, FigureCanvasAgg
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:  # what notebooks ask for
+            stream = io.BytesIO()
+            self.savefig(stream, format="png")
+            return stream.getvalue()
+
+    figure = ShownFigure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _outline(axes: Axes, mask: np.ndarray, colour: str) -> None:
@@ -122,7 +138,7 @@ def _label_axes(axes: Any, on_sky: bool) -> None:
         return
     right_ascension, declination = axes.coords
     right_ascension.set_axislabel("right ascension", fontsize=9)
-    declination.set_axislabel("declination", fontsize=9, minpad=0.3)
+    declination.set_axislabel("declination", fontsize=9, minpad=0.9)
     for coordinate in (right_ascension, declination):
         coordinate.set_ticklabel(size=8, exclude_overlapping=True)
         coordinate.set_major_formatter("d.d")

@@ -25,6 +25,7 @@ ROW_KEYS = {
     },
     "networks": {"network", "size", "parameters", "gflop", "seconds", "over_published"},
     "binning": {"step", "seconds", "over_numpy", "over_numpy_with_index"},
+    "startup": {"what", "seconds"},
     "simulation": {"simulator", "seconds_per_map", "maps_per_second", "cpu_seconds_per_map"},
     "posterior_samples": {
         "size",

@@ -200,3 +200,14 @@ def test_estimators(shared, tmp_path):
     assert simulated["mcalens"]["rmse_ratio"] < 1.01 < simulated["ks"]["rmse_ratio"]
     assert simulated["deepmass"]["rmse_ratio"] < 1
     assert (tmp_path / "estimators_g1.png").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_remy_figures(shared, tmp_path):
+    """The learned denoiser beats the Gaussian one, and the data end at ell = 1e4, as published."""
+    figures = run("remy_figures", shared, tmp_path)
+    errors = figures["figure_3"]
+    assert errors["rms_learned"] < errors["rms_Gaussian"] < errors["rms_of_truth"]
+    assert abs(figures["figure_E1"]["as the paper counts"]["ell_of_0.1"] / 1e4 - 1) < 0.1
+    for name in ("remy_fig3", "remy_fig4", "remy_figE1"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5_000

@@ -27,7 +27,7 @@ LAYERS = [
     ["sample_store", "sampler_prior", "samplers"],
     ["estimators", "footprint", "clusters"],
     ["conformal", "null_tests"],
-    ["reading", "mapfiles", "plot", "methods", "benchmark", "demo"],
+    ["reading", "mapfiles", "plot", "methods", "benchmark", "demo", "datasets"],
     ["training", "calibration"],
     ["dynamics"],
     ["summary", "outputs", "production", "survey"],

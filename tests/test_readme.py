@@ -1,16 +1,25 @@
-"""The README's code runs and its figures are those that the experiments wrote."""
+"""The README's code runs; its figures and the documentation's are those of the experiments."""
 
+import importlib.util
 import json
+import pkgutil
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 
+import jaxmap
 from jaxmap.denoiser_files import read_denoiser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "explanation" / "how_good.md").read_text()
+TEXT = README + PAGE
+MADE = ROOT / "docs" / "_made"
 
 
 def test_ten_lines_of_python(tmp_path, monkeypatch, capsys):
@@ -49,11 +58,11 @@ def test_scatter_between_noise_draws():
     assert (
         f"Over {wiener['num_draws']} other draws the Wiener filter scatters by "
         f"{wiener['rmse_C_std'] * 100:.3f}e-2 in RMSE and {wiener['r_C_std']:.3f} in r"
-    ) in README
+    ) in TEXT
     assert (
         f"{-paired['rmse_C_mean'] * 100:.3f}e-2 ± {paired['rmse_C_std'] / root * 100:.3f}e-2 and "
         f"{paired['r_C_mean']:.3f} ± {paired['r_C_std'] / root:.3f}"
-    ) in README
+    ) in TEXT
 
 
 def test_calibration_and_edges():
@@ -85,12 +94,50 @@ def test_solvers():
         f"in {rows['conjugate gradients']['iterations']} steps, the messenger field in "
         f"{messenger['iterations']} and "
         f"{messenger['time_over_conjugate_gradients']['median']:.0f} times the time"
-    ) in README
+    ) in TEXT
 
 
 def test_every_file_named_exists():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md"]
+    pages += [page for page in (ROOT / "docs").rglob("*.md") if not page.is_relative_to(MADE)]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            if target.startswith("http"):
+                continue
+            written = (page.parent / target, page.parent / f"{target}.md")
+            notebook = ROOT / "notebooks" / f"{Path(target).name}.py"
+            made = "_made/" in target
+            assert made or notebook.exists() or any(one.exists() for one in written), target
+
+
+def test_tables_agree():
+    """The tables of the README are those of the documentation, to the letter."""
+    tables = [line for line in README.splitlines() if line.startswith("| ")]
+    assert len(tables) > 10 and set(tables) <= set(PAGE.splitlines())
+
+
+def test_papers_index_is_made_anew():
+    """`experiments/README.md` says what the results say."""
+    done = subprocess.run([sys.executable, ROOT / "experiments" / "index.py", "--check"])
+    assert done.returncode == 0, "run python experiments/index.py"
+
+
+def test_names_in_docstrings_and_pages_resolve():
+    """Every `jaxmap.module.name` in back-ticks is there."""
+    files = [*(ROOT / "jaxmap").rglob("*.py"), *(ROOT / "docs").glob("*/*.md")]
+    files += [*(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.py")]
+    names = set()
+    for path in files:
+        names |= set(re.findall(r"`(jaxmap(?:\.\w+)+)(?:\(\))?`", path.read_text()))
+    assert len(names) > 50
+    for name in sorted(names):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            module, _, attribute = name.rpartition(".")
+            home, _, cls = module.rpartition(".")
+            fields = getattr(pkgutil.resolve_name(home), cls, None)
+            assert attribute in getattr(fields, "__annotations__", {}), name
 
 
 def test_learned_mean():
@@ -101,11 +148,22 @@ def test_learned_mean():
         assert f"{rmse * 100:.3f}e-2, {r:.3f}" in row
     for name in ("cosmos", "noise x 0.5", "noise x 2"):
         survey = figures["surveys"][name]
-        assert f"{survey['rmse_ratio']:.3f} ± {survey['rmse_ratio_error']:.3f}" in README
+        assert f"{survey['rmse_ratio']:.3f} ± {survey['rmse_ratio_error']:.3f}" in TEXT
     cosmos = figures["surveys"]["cosmos"]
-    assert f"On {cosmos['num']} simulated fields" in README
-    assert f"error estimate is {cosmos['std_over_error']:.2f} of the actual error" in README
-    assert f"{figures['training']['seconds'] / 60:.0f} minutes" in README
+    assert f"On {cosmos['num']} simulated fields" in TEXT
+    assert f"error estimate is {cosmos['std_over_error']:.2f} of the actual error" in TEXT
+    assert f"{figures['training']['seconds'] / 60:.0f} minutes" in TEXT
+
+
+def test_reference_is_complete():
+    """Every public name's module is in the reference, and every module there exists."""
+    made = runpy.run_path(str(ROOT / "docs" / "made.py"))
+    modules = {f"jaxmap.{name}" for group in made["REFERENCE"].values() for name in group}
+    for name in modules:
+        assert importlib.util.find_spec(name), name
+    for name in jaxmap.__all__:
+        home = getattr(jaxmap, name).__module__
+        assert home in modules or not home.startswith("jaxmap"), name
 
 
 def with_error(found: dict[str, float]) -> str:
@@ -120,10 +178,10 @@ def test_posterior_samples():
     (row,) = (line for line in README.splitlines() if line.startswith(label))
     for metric in "AC":
         assert f"{mean[f'rmse_{metric}'] * 100:.3f}e-2, {mean[f'r_{metric}']:.3f}" in row
-    assert f"spread is {mean['std_over_error']:.2f} of the actual error" in README
-    assert f"per observed component {mean['chi2_per_pixel']:.3f}" in README
+    assert f"spread is {mean['std_over_error']:.2f} of the actual error" in TEXT
+    assert f"per observed component {mean['chi2_per_pixel']:.3f}" in TEXT
     evaluations = figures["cost"]["evaluations_per_sample"]
-    assert f"{evaluations} evaluations of the network a sample" in README
+    assert f"{evaluations} evaluations of the network a sample" in TEXT
 
 
 def test_calibration_of_the_samples():
@@ -145,9 +203,9 @@ def test_calibration_of_the_samples():
         levels = (f"{lines[f'pixels, observed: {n} %']['value']:.3f}" for n in (68, 90, 95))
         assert " / ".join(levels) in row
     for name in ("dlposterior", "wiener"):
-        assert with_error(figures[name]["figures"]["rmse of mean / Wiener"]) in README
+        assert with_error(figures[name]["figures"]["rmse of mean / Wiener"]) in TEXT
     power = "power, ell 2328-4655, samples/truth"
-    assert with_error(learned[power]) in README and with_error(gaussian[power]) in README
+    assert with_error(learned[power]) in TEXT and with_error(gaussian[power]) in TEXT
     failed = {name for name, line in learned.items() if line["verdict"] == "fail"}
     assert failed == {power, "power, ell 2328-4655"}, "the README says what fails"
     unsure = {name for name, line in learned.items() if line["verdict"] == "open"}
@@ -157,7 +215,7 @@ def test_calibration_of_the_samples():
         "power, ell 4655-9310, samples/truth",
         "skewness, samples/truth",
     }, "the README says what is open"
-    assert f"smoothed maps ({learned['TARP, smoothed']['value']:.3f}," in README
+    assert f"smoothed maps ({learned['TARP, smoothed']['value']:.3f}," in TEXT
 
 
 def test_what_longer_training_gained():
@@ -165,9 +223,9 @@ def test_what_longer_training_gained():
     stages = [json.loads((folder / f"denoiser{name}.json").read_text()) for name in ("_first", "")]
     ratios = [stage["surveys"]["cosmos"]["rmse_ratio"] for stage in stages]
     steps = [stage["training"]["steps"] for stage in stages]
-    assert f"{ratios[0]:.4f} after {steps[0]} steps and {ratios[1]:.4f} after {steps[1]}" in README
+    assert f"{ratios[0]:.4f} after {steps[0]} steps and {ratios[1]:.4f} after {steps[1]}" in TEXT
     white = [stage["prior"]["0.006"]["ratio"] for stage in stages]
-    assert f"from {white[0]:.3f} to {white[1]:.3f} of the Wiener filter's" in README
+    assert f"from {white[0]:.3f} to {white[1]:.3f} of the Wiener filter's" in TEXT
 
 
 def test_table_of_estimators():
@@ -181,12 +239,12 @@ def test_table_of_estimators():
             assert f"{rmse * 100:.3f}e-2, {r:.3f}" in row
     for name, row in figures["simulated"].items():
         if name != "wiener":
-            assert f"{row['rmse_ratio']:.3f} ± {row['rmse_ratio_error']:.3f} ({name})" in README
+            assert f"{row['rmse_ratio']:.3f} ± {row['rmse_ratio_error']:.3f} ({name})" in TEXT
     freed, plain = (figures["table1"][name] for name in ("glimpse 3", "glimpse 3 plain"))
     assert (
         f"ours has {freed['rmse_A'] * 100:.2f}e-2, {freed['r_A']:.2f} in metric A with its "
         f"coefficients freed and {plain['rmse_A'] * 100:.2f}e-2, {plain['r_A']:.2f} without"
-    ) in README
+    ) in TEXT
 
 
 def test_masses_from_velocities():
@@ -201,5 +259,5 @@ def test_masses_from_velocities():
     }
     assert models.keys() == labels.keys()
     for name, label in labels.items():
-        (row,) = (line for line in README.splitlines() if line.startswith(f"| {label}"))
+        (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| {label}"))
         assert f"| {models[name]['scatter']:.3f} | {models[name]['median']:.3f} |" in row

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmap.calibration.report import LEVELS
 from jaxmap.calibration.tarp import BOUND
+from jaxmap.plot import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def draw_report(report: dict[str, Any], title: str = "") -> Figure:
     Raises:
         ImportError: without matplotlib, with the way to install it.
     """
-    figure = _new_figure(15.5, 9.0)
+    figure = new_figure(15.5, 9.0, "constrained")
     panels = [figure.add_subplot(2, 3, number + 1) for number in range(6)]
     _draw_coverage(panels[0], report, "pixels, ")
     _draw_coverage(panels[1], report, "modes, ")
@@ -114,17 +115,3 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 def _band(axes: Axes, half: float, centre: float) -> None:
     axes.axhspan(centre - half, centre + half, color="0.9", zorder=0)
     axes.axhline(centre, color="0.5", lw=1)
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    """A figure that needs no display and leaves no global state."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'pictures need matplotlib: install it with pip install "jaxmap[plot]"'
-        ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

@@ -100,11 +100,6 @@ def nfw_halo(
     )
 
 
-def scale_radius_arcmin(halo: NFWHalo) -> jax.Array:
-    r"""Angular scale radius :math:`r_s / D_l` in arcminutes."""
-    return _scale_radius(halo) / (angular_diameter_distance(halo.z, halo.cosmology) * ARCMIN)
-
-
 def halo_convergence(
     halo: NFWHalo,
     x: ArrayLike,

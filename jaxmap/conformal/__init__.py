@@ -2,13 +2,13 @@ r"""Conformal intervals: widths of an estimator's errors learned from simulated 
 
 Around any estimator's map, from n fields of known truth. With :math:`s_p` the score of pixel p,
 
-=============  ==========================================  ============================
-kind           score                                       interval at threshold t
-=============  ==========================================  ============================
-``interval``   :math:`\max(l - \kappa, \kappa - u)`        :math:`[l - t, u + t]`
+=============  ============================================  ============================
+kind           score                                         interval at threshold t
+=============  ============================================  ============================
+``interval``   :math:`\max(l - \kappa, \kappa - u)`          :math:`[l - t, u + t]`
 ``std``        :math:`|\kappa - \hat\kappa| / \mathrm{std}`  :math:`\hat\kappa \pm t\,\mathrm{std}`
-``plain``      :math:`|\kappa - \hat\kappa|`               :math:`\hat\kappa \pm t`
-=============  ==========================================  ============================
+``plain``      :math:`|\kappa - \hat\kappa|`                 :math:`\hat\kappa \pm t`
+=============  ============================================  ============================
 
 (l, u: the map's ``lower`` and ``upper``; conformalised quantile regression), t is so chosen that
 intervals cover, whatever the distribution of sky, noise and errors, as long as the new field is

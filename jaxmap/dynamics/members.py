@@ -86,9 +86,7 @@ def cluster_members(
 
     Clusters may have any number of galaxies, even none: estimators flag those they cannot use.
 
-    Args:
-        radius_mpc_h, velocity_km_s, offsets, log10_mass, halo, line_of_sight, num_true, member,
-            aperture_mpc_h, velocity_cut_km_s, redshift: as in `ClusterMembers`.
+    Arguments have the names and meaning of the fields of `ClusterMembers`.
 
     Raises:
         ValueError: for unequal lengths, values that are not finite, negative radii, offsets that

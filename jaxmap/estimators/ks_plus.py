@@ -36,7 +36,7 @@ class KSPlus:
     their surroundings to zero; inside them the B mode is set to zero. What was observed is kept
     to the last bit. Smoothed by a Gaussian at the end, as Kaiser-Squires is. The inpainting is no
     estimate of what lies in the gaps, and depends on the data: it has no standard deviation here
-    (`jaxmap.uncertainty` gives one).
+    (`jaxmap.estimators.Resampled` gives one).
 
     Args:
         smoothing_arcmin: standard deviation of the final Gaussian in arcminutes; 0 for none.

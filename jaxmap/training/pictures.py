@@ -13,6 +13,7 @@ import numpy as np
 from jaxmap.denoiser import Denoiser, denoise
 from jaxmap.generator import Generator, generate
 from jaxmap.hybrid_prior import HybridPrior
+from jaxmap.plot import new_figure
 from jaxmap.survey_denoiser import SurveyDenoiser, recover
 from jaxmap.training.denoiser_task import draw_batch
 from jaxmap.training.layouts import Fields
@@ -31,7 +32,7 @@ def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiene
         rows: of the log.
         over: what the errors are relative to, the Wiener filter's by default.
     """
-    figure = _figure(6.5, 4.0)
+    figure = new_figure(6.5, 4.0)
     axes = figure.add_subplot()
     for number, kind in enumerate(rows[0]["train"]["ratio"]):
         for part, style in (("train", "-"), ("validation", "o")):
@@ -148,7 +149,7 @@ def _examples(
 
 def _draw_panels(path: str | Path, pictures: list[dict[str, jax.Array]]) -> None:
     """A row of maps for each picture, on the first one's scale of colours."""
-    figure = _figure(12, 3 * len(pictures))
+    figure = new_figure(12, 3 * len(pictures))
     for row, panels in enumerate(pictures):
         low, high = np.quantile(np.asarray(next(iter(panels.values()))), [0.005, 0.998])
         for column, (name, field) in enumerate(panels.items()):
@@ -157,12 +158,3 @@ def _draw_panels(path: str | Path, pictures: list[dict[str, jax.Array]]) -> None
             axes.imshow(field, origin="lower", cmap="magma", vmin=limits[0], vmax=limits[1])
             axes.set(title=name, xticks=[], yticks=[])
     figure.savefig(path, dpi=90, bbox_inches="tight")
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure

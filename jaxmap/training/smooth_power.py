@@ -39,7 +39,7 @@ def smooth_power(maps: np.ndarray, pixel_arcmin: float) -> PowerSpectrum:
         fluctuation = field - np.average(field, weights=taper)
         total += np.abs(np.fft.fft2(taper * fluctuation)) ** 2
     power = grid.pixel_sr * total.ravel() / (len(maps) * np.sum(taper**2))
-    ell = np.abs(np.asarray(grid.ell(np.float64))).ravel()
+    ell = np.abs(np.asarray(grid.ell())).ravel()
 
     low, high = ell[ell > 0].min(), ell.max()
     edges = low * _STEP ** np.arange(-0.5, np.log(high / low) / np.log(_STEP) + 1)

@@ -92,18 +92,18 @@ def open_maps(
 ) -> MapSource:
     """Find convergence maps on disk; only headers are read.
 
-    ==============  ============================================================================
-    format          files
-    ==============  ============================================================================
-    ``fits``        one image per file, in any extension
-    ``npy``         ``(ny, nx)`` or ``(num, ny, nx)`` per file
-    ``npz``         the same as field ``convergence`` (or ``kappa``, or the only one)
-    ``hdf5``        a dataset ``(num, ny, nx)``, or 2-D datasets
-    ``jaxmap``      what ``jaxmap simulate maps`` writes
-    ``ktng-binary`` kappaTNG ``LP001/run001/kappa23.dat``
-    ``ktng-hdf5``   kappaTNG ``LP001/LP001_run001_maps.hdf5``, with ``dataset="z23/kappa"``
-    ``massivenus``  MassiveNuS ``WLconv_z1.00_0001r.fits``
-    ==============  ============================================================================
+    ===============  ============================================================================
+    format           files
+    ===============  ============================================================================
+    ``fits``         one image per file, in any extension
+    ``npy``          ``(ny, nx)`` or ``(num, ny, nx)`` per file
+    ``npz``          the same as field ``convergence`` (or ``kappa``, or the only one)
+    ``hdf5``         a dataset ``(num, ny, nx)``, or 2-D datasets
+    ``jaxmap``       what ``jaxmap simulate maps`` writes
+    ``ktng-binary``  kappaTNG ``LP001/run001/kappa23.dat``
+    ``ktng-hdf5``    kappaTNG ``LP001/LP001_run001_maps.hdf5``, with ``dataset="z23/kappa"``
+    ``massivenus``   MassiveNuS ``WLconv_z1.00_0001r.fits``
+    ===============  ============================================================================
 
     Args:
         path: a folder (with those inside it), a file, or a pattern with ``*`` or ``**``.
