@@ -77,8 +77,8 @@ def run_map(options: argparse.Namespace) -> int:
     _check_unbinned(options)
     bounds = read_conformal(options.conformal) if options.conformal else None
     with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
-        spectrum = _spectrum(options)
-        catalog = _read_catalog(options)
+        spectrum = spectrum_of(options)
+        catalog = read_shear(options.catalog, **catalog_options(options))
         record = origin(options, Path(options.catalog), len(catalog))
         drawn = partial_samples(out, record)
         estimator = build_estimator(
@@ -90,7 +90,7 @@ def run_map(options: argparse.Namespace) -> int:
             **_estimator_settings(options),
         )
         grid = grid_of_catalog(
-            catalog, _pixel_arcmin(options, estimator), options.size, options.centre
+            catalog, pixel_of_network(estimator, options.pixel_arcmin), options.size, options.centre
         )
         drawn_here = kept_in_memory(options.method, options.num_samples)
         check_map_memory(options.method, grid.shape, options.margin, drawn_here)
@@ -198,10 +198,10 @@ def _null_tested(
     )
 
 
-def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
-    """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
-    if options.pixel_arcmin is not None:
-        return options.pixel_arcmin
+def pixel_of_network(estimator: Estimator, given: float | None) -> float | None:
+    """The pixel scale given, or that of the estimator's network; None for the data's own."""
+    if given is not None:
+        return given
     if isinstance(estimator, DeepMass | MaximumPosterior | SampledPosterior):
         return estimator.domain.pixel_arcmin if estimator.domain else None
     if isinstance(estimator, ConditionalGAN | SurveyDeepMass):
@@ -231,22 +231,23 @@ def default_out(catalog: str) -> str:
     return f"{Path(name).stem}-map"
 
 
-def _read_catalog(options: argparse.Namespace) -> ShearCatalog:
-    return read_shear(
-        options.catalog,
-        survey=None if options.survey == "auto" else SURVEYS[options.survey],
-        columns=options.columns,
-        flip_e1=options.flip_e1,
-        flip_e2=options.flip_e2,
-        distortion=options.distortion,
-        m=options.m,
-        c1=options.c1,
-        c2=options.c2,
-        response=options.response,
-        hdu=options.hdu,
-        group=options.group,
-        drop_invalid=options.drop_invalid,
+def catalog_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `jaxmap.reading.readers.read_shear` but for the source."""
+    names = (
+        "columns",
+        "flip_e1",
+        "flip_e2",
+        "distortion",
+        "m",
+        "c1",
+        "c2",
+        "response",
+        "hdu",
+        "group",
+        "drop_invalid",
     )
+    survey = None if options.survey == "auto" else SURVEYS[options.survey]
+    return {"survey": survey, **{name: getattr(options, name) for name in names}}
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
@@ -256,7 +257,7 @@ def run_benchmark(options: argparse.Namespace) -> int:
     case = read_case(options.case)
     spectrum = case.spectrum
     if spectrum is None or options.spectrum or options.nz:
-        spectrum = _spectrum(options)
+        spectrum = spectrum_of(options)
     estimators = {
         method: build_estimator(
             method,
@@ -351,7 +352,7 @@ def cosmology_of(options: argparse.Namespace) -> Cosmology:
     return replace(PLANCK18, **{name: value for name, value in given.items() if value is not None})
 
 
-def _spectrum(options: argparse.Namespace) -> PowerSpectrum:
+def spectrum_of(options: argparse.Namespace) -> PowerSpectrum:
     cosmology = cosmology_of(options)
     if options.spectrum:
         if cosmology != PLANCK18 or options.nz:

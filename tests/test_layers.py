@@ -32,7 +32,7 @@ LAYERS = [
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo", "datasets"],
     ["training", "calibration"],
     ["dynamics"],
-    ["summary", "outputs", "production"],
+    ["summary", "outputs", "production", "survey"],
     [
         "commands",
         "simulate_flags",
@@ -40,6 +40,7 @@ LAYERS = [
         "calibrate_flags",
         "detect_flags",
         "dynamics_flags",
+        "survey_flags",
     ],
     [
         "simulate_command",
@@ -47,6 +48,7 @@ LAYERS = [
         "calibrate_command",
         "detect_command",
         "dynamics_command",
+        "survey_command",
     ],
     ["cli"],
     ["replay_command", "__main__"],
