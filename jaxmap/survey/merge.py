@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from jaxmap.arrayfiles import read_arrays
 from jaxmap.files import atomic_path
 from jaxmap.mapfiles import write_mass_map
 from jaxmap.massmap import MassMap
@@ -168,8 +169,8 @@ def _regions(
     plan: Plan, patches: list[Patch], nside: int
 ) -> Iterator[tuple[Callable[[], np.ndarray], list[Patch]]]:
     """Pixels of regions of the footprint, ascending, and the patches that may hold them."""
-    with np.load(plan.folder / FOOTPRINT) as stored:
-        used, used_nside = stored["pixels"], int(stored["nside"])
+    stored = read_arrays(plan.folder / FOOTPRINT)
+    used, used_nside = stored["pixels"], int(stored["nside"])
     fine = healpix(used_nside)
     region_nside = max(nside // int(math.sqrt(_REGION_PIXELS)), 1)
     region_nside = min(region_nside, used_nside)
