@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-release lint benchmark docs notebooks clean
+.PHONY: setup demo test test-slow test-release test-oldest coverage lint benchmark docs notebooks clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,20 @@ test-slow: setup
 test-release: setup
 	@$(PYTEST) -m release
 
+# Does what pyproject.toml declares suffice? The oldest versions, and a part of the tests.
+OLDEST := .venv-oldest
+test-oldest:
+	@$(PYTHON) -m venv $(OLDEST)
+	@$(PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(OLDEST)/constraints.txt --editable ".[plot,io,dynamics]" pytest hypothesis
+	@$(OLDEST)/bin/python -m pytest -m "$(QUICK)" -W default tests/test_grid.py tests/test_catalog.py \
+		tests/test_readers.py tests/test_weights.py tests/test_mapfiles.py tests/test_sparse.py
+
+# Lines and branches that the quick and the longer tests run; coverage.json and a table.
+coverage: setup
+	@$(PYTEST) -m "not release" --cov jaxmap --cov-branch --cov-report json --cov-report term
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -61,4 +75,4 @@ docs: setup notebooks
 	@echo "Wrote docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) jaxmap-demo docs/_build docs/_made
+	rm -rf $(VENV) $(OLDEST) jaxmap-demo docs/_build docs/_made

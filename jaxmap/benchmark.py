@@ -7,7 +7,6 @@ that of `jaxmap.operators.two_map_phase`.
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmap.arrayfiles import read_arrays
 from jaxmap.catalog import ShearMap, shear_map
 from jaxmap.diagnostics import chi2_per_pixel, std_over_error
 from jaxmap.estimators import Estimator
@@ -98,16 +98,13 @@ def read_case(path: str | Path) -> Case:
 
 def _load(path: str | Path) -> dict[str, np.ndarray]:
     try:
-        # Our own handle: numpy leaves its one open when the archive is cut short.
-        with open(path, "rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it holds a single array")
-            return {name: _numbers(name, file[name]) for name in file.files if name in FIELDS}
+        return {name: _numbers(name, array) for name, array in read_arrays(path, FIELDS).items()}
     except FileNotFoundError as error:
-        raise ValueError(f"there is no file {path}") from error
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a whole .npz file of plain arrays ({error})") from error
+        raise ValueError(f"there is no file {path}; check the name") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a whole .npz file of plain arrays ({error}); write or fetch it again"
+        ) from error
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:

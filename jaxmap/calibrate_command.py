@@ -28,6 +28,7 @@ from jaxmap.conformal import Conformal, Scored, conformal_of, held_out_coverage,
 from jaxmap.conformal.calibrate import coverage
 from jaxmap.conformal.thresholds import fewest_fields
 from jaxmap.estimators import Estimator
+from jaxmap.estimators.memory import check_map_memory
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_shear_map
@@ -64,6 +65,7 @@ def run_calibrate(options: argparse.Namespace) -> int:
         recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
     )
     margin = None if options.cut else 0
+    check_map_memory(options.method, recipe.grid.shape, margin, options.num_samples or 0)
     estimator = _estimator(options, spectrum, margin)
     record = origin(options, Path(options.mask_from) if options.mask_from else None)
     response = ShearResponse(reduced=options.reduced)
@@ -108,6 +110,7 @@ def _run_intervals(options: argparse.Namespace) -> int:
     spectrum = light_cone_power(
         recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
     )
+    check_map_memory(options.method, recipe.grid.shape, None, options.num_samples or 0)
     estimator = _estimator(options, spectrum, None)
     record = origin(options, Path(options.mask_from) if options.mask_from else None)
     scored = score_fields(

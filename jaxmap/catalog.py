@@ -209,7 +209,11 @@ def shear_map(
     if weights.ndim == 3 and len(weights) not in (1, 2):
         raise ValueError(f"weight has {len(weights)} planes; expected 1 or 2 (one per component)")
     if not np.all(np.isfinite(weights) & (weights >= 0)):
-        raise ValueError("weights must be finite and >= 0 (0 marks a masked pixel)")
+        wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+        raise ValueError(
+            f"weights hold {wrong.size} values that are no inverse variance (first: {wrong[0]:g}); "
+            "expected them finite and >= 0, with 0 for a masked pixel"
+        )
     weights = np.array(np.broadcast_to(weights, (2, *grid.shape)))
     observed = (weights > 0).any(axis=0)
     if not observed.any():
@@ -220,20 +224,23 @@ def shear_map(
             f"the shear is not finite in {bad.sum()} observed pixels (first: row, column "
             f"{np.argwhere(bad)[0].tolist()}); mask them by weight 0"
         )
-    weight = jnp.asarray(weights, float)
+    with np.errstate(over="ignore"):  # found below
+        weight = jnp.asarray(weights, float)
+        seen = jnp.asarray(np.where(observed, values, 0), complex)
     require_finite(weight)
+    require_finite(seen, "the shear")
     return ShearMap(
-        shear=jnp.asarray(np.where(observed, values, 0), complex),
+        shear=seen,
         weight=weight,
         grid=grid,
         counts=None if counts is None else jnp.asarray(counts, float),
     )
 
 
-def require_finite(weight: jax.Array) -> None:
-    """Refuse weights that do not fit into the precision."""
-    if not bool(jnp.all(jnp.isfinite(weight))):
+def require_finite(values: jax.Array, what: str = "the inverse noise variance") -> None:
+    """Refuse values that do not fit into the precision."""
+    if not bool(jnp.all(jnp.isfinite(values))):
         raise ValueError(
-            "the inverse noise variance is beyond the range of the precision; check the units of "
-            "the noise (--shape-noise), or use float64 (--x64)"
+            f"{what} is beyond the range of the precision; check the units of the noise "
+            "(--shape-noise), or use float64 (--x64)"
         )

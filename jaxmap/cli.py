@@ -27,24 +27,23 @@ from jaxmap.flags import (
     METHODS,
     NOISES,
     SHIPPED,
+    add_catalog,
     add_common,
-    add_cosmology,
     add_estimator,
+    add_prior,
     add_verbosity,
-    mapping,
-    name_or_number,
     pair,
     size,
     whole,
 )
 from jaxmap.simulate_flags import add_simulate
+from jaxmap.survey_flags import add_survey
 from jaxmap.train_flags import add_train
 
 PATHS = (
-    "catalog", "case", "map", "config", "settings", "weights", "nz", "spectrum", "conformal",
-    "match", "input", "output", "out", "json",
+    "catalog", "case", "map", "config", "settings", "folder", "weights", "nz", "spectrum",
+    "conformal", "match", "input", "output", "out", "json",
 )  # fmt: skip
-SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,6 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_calibrate(subparsers)
     add_dynamics(subparsers)
     add_detect(subparsers)
+    add_survey(subparsers)
     _add_replay(subparsers)
     info = subparsers.add_parser("info", help="versions, devices and default settings")
     add_common(info, "commands.run_info")
@@ -188,36 +188,7 @@ def _add_map(subparsers: Any) -> None:
     )
     field.add_argument("--size", type=size, help="pixels: N or NXxNY (default: all galaxies)")
     field.add_argument("--centre", type=pair, metavar="RA,DEC", help="degrees (default: middle)")
-    catalog = parser.add_argument_group("catalogue")
-    catalog.add_argument(
-        "--survey", choices=SURVEYS, default="auto", help="columns and conventions (default auto)"
-    )
-    catalog.add_argument(
-        "--columns", type=mapping, metavar="ROLE=NAME,...", help="e.g. ra=ALPHA,dec=DELTA,e1=g1"
-    )
-    catalog.add_argument("--hdu", type=name_or_number, help="FITS extension, name or number")
-    catalog.add_argument("--group", help="HDF5 group, e.g. catalog/unsheared")
-    for component in ("e1", "e2"):
-        catalog.add_argument(
-            f"--flip-{component}",
-            action=argparse.BooleanOptionalAction,
-            help=f"change the sign of {component} (default: as the survey needs)",
-        )
-    catalog.add_argument(
-        "--distortion",
-        action=argparse.BooleanOptionalAction,
-        help="shapes are (a^2-b^2)/(a^2+b^2) (default: as the survey says)",
-    )
-    catalog.add_argument("--m", type=float, help="multiplicative bias")
-    catalog.add_argument("--c1", type=float, help="additive bias of e1")
-    catalog.add_argument("--c2", type=float, help="additive bias of e2")
-    catalog.add_argument("--response", type=float, help="shear response to divide by")
-    catalog.add_argument(
-        "--drop-invalid", action="store_true", help="drop rows that are not finite"
-    )
-    catalog.add_argument(
-        "--shape-noise", type=float, metavar="SIGMA_E", help="per component (default: measured)"
-    )
+    add_catalog(parser)
     estimator = parser.add_argument_group("estimator")
     add_estimator(estimator)
     estimator.add_argument(
@@ -228,7 +199,7 @@ def _add_map(subparsers: Any) -> None:
     estimator.add_argument(
         "--margin", type=whole, help="masked pixels around the field (default: a quarter of it)"
     )
-    _add_prior(parser)
+    add_prior(parser)
     _add_checks(parser)
     add_common(parser, "commands.run_map")
 
@@ -279,15 +250,6 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_prior(parser: argparse.ArgumentParser) -> None:
-    prior = parser.add_argument_group("prior", "the power spectrum of the convergence")
-    prior.add_argument(
-        "--nz", metavar="FILE", help="source redshifts: columns z, n (default COSMOS)"
-    )
-    prior.add_argument("--spectrum", metavar="FILE", help="instead, a table of ell and C_ell")
-    add_cosmology(prior)
-
-
 def _add_demo(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
@@ -324,5 +286,5 @@ def _add_benchmark(subparsers: Any) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")
     add_estimator(parser.add_argument_group("estimator"))
-    _add_prior(parser)
+    add_prior(parser)
     add_common(parser, "commands.run_benchmark")

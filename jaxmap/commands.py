@@ -34,13 +34,14 @@ from jaxmap.estimators import (
     SampledPosterior,
     SurveyDeepMass,
 )
+from jaxmap.estimators.memory import check_map_memory
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.galaxies import galaxy_shear
 from jaxmap.massmap import MassMap
 from jaxmap.matter_power import PLANCK18, Cosmology
-from jaxmap.methods import build_estimator, method_identity
+from jaxmap.methods import build_estimator, kept_in_memory, method_identity
 from jaxmap.null_tests import check_realisations, random_sign_map, run_null_tests
 from jaxmap.operators import two_map_phase
 from jaxmap.outputs import (
@@ -77,8 +78,8 @@ def run_map(options: argparse.Namespace) -> int:
     _check_unbinned(options)
     bounds = read_conformal(options.conformal) if options.conformal else None
     with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
-        spectrum = _spectrum(options)
-        catalog = _read_catalog(options)
+        spectrum = spectrum_of(options)
+        catalog = read_shear(options.catalog, **catalog_options(options))
         record = origin(options, Path(options.catalog), len(catalog))
         drawn = partial_samples(out, record)
         estimator = build_estimator(
@@ -90,8 +91,10 @@ def run_map(options: argparse.Namespace) -> int:
             **_estimator_settings(options),
         )
         grid = grid_of_catalog(
-            catalog, _pixel_arcmin(options, estimator), options.size, options.centre
+            catalog, pixel_of_network(estimator, options.pixel_arcmin), options.size, options.centre
         )
+        drawn_here = kept_in_memory(options.method, options.num_samples)
+        check_map_memory(options.method, grid.shape, options.margin, drawn_here)
         shear = bin_shear(catalog, grid, options.shape_noise)
         signs = check_e2_sign(shear)
         if bounds is not None:
@@ -203,10 +206,10 @@ def _null_tested(
     )
 
 
-def _pixel_arcmin(options: argparse.Namespace, estimator: Estimator) -> float | None:
-    """The pixel scale asked for, or that of the estimator's network; None for the data's own."""
-    if options.pixel_arcmin is not None:
-        return options.pixel_arcmin
+def pixel_of_network(estimator: Estimator, given: float | None) -> float | None:
+    """The pixel scale given, or that of the estimator's network; None for the data's own."""
+    if given is not None:
+        return given
     if isinstance(estimator, HongCNN):
         return PIXEL_ARCMIN
     if isinstance(estimator, DeepMass | MaximumPosterior | SampledPosterior):
@@ -238,22 +241,23 @@ def default_out(catalog: str) -> str:
     return f"{Path(name).stem}-map"
 
 
-def _read_catalog(options: argparse.Namespace) -> ShearCatalog:
-    return read_shear(
-        options.catalog,
-        survey=None if options.survey == "auto" else SURVEYS[options.survey],
-        columns=options.columns,
-        flip_e1=options.flip_e1,
-        flip_e2=options.flip_e2,
-        distortion=options.distortion,
-        m=options.m,
-        c1=options.c1,
-        c2=options.c2,
-        response=options.response,
-        hdu=options.hdu,
-        group=options.group,
-        drop_invalid=options.drop_invalid,
+def catalog_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `jaxmap.reading.readers.read_shear` but for the source."""
+    names = (
+        "columns",
+        "flip_e1",
+        "flip_e2",
+        "distortion",
+        "m",
+        "c1",
+        "c2",
+        "response",
+        "hdu",
+        "group",
+        "drop_invalid",
     )
+    survey = None if options.survey == "auto" else SURVEYS[options.survey]
+    return {"survey": survey, **{name: getattr(options, name) for name in names}}
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
@@ -263,7 +267,7 @@ def run_benchmark(options: argparse.Namespace) -> int:
     case = read_case(options.case)
     spectrum = case.spectrum
     if spectrum is None or options.spectrum or options.nz:
-        spectrum = _spectrum(options)
+        spectrum = spectrum_of(options)
     estimators = {
         method: build_estimator(
             method,
@@ -358,7 +362,7 @@ def cosmology_of(options: argparse.Namespace) -> Cosmology:
     return replace(PLANCK18, **{name: value for name, value in given.items() if value is not None})
 
 
-def _spectrum(options: argparse.Namespace) -> PowerSpectrum:
+def spectrum_of(options: argparse.Namespace) -> PowerSpectrum:
     cosmology = cosmology_of(options)
     if options.spectrum:
         if cosmology != PLANCK18 or options.nz:

@@ -25,7 +25,7 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
         settings = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read the configuration {path}: {error}") from error
     command, depth = _command(parser, arguments)
     actions = {action.dest: action for action in command._actions}
@@ -35,7 +35,8 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
         action = actions.get(name)
         if action is None or name in ("help", "config"):
             close = difflib.get_close_matches(name, actions, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            meant = f"did you mean {close[0]!r}? " if close else ""
+            hint = f"; {meant}See `{command.prog} --help` for those there are, and leave out others"
             raise ValueError(f"{path}: {key!r} is no setting of `{command.prog}`{hint}")
         if action.option_strings:
             flags += _as_flag(action, value, f"{path}: {key}")

@@ -21,6 +21,8 @@ from jaxmap.spectra import PowerSpectrum, power_spectrum
 log = logging.getLogger(__name__)
 
 KIND = "denoiser"
+_RESIDUALS = 0.1
+"""Relative excess of the residuals' chi-squared that is told of, however many pixels there are."""
 _SHIPPED = "denoiser_cosmos.npz"
 _WIDTHS = {"channels": tuple, "blocks": int, "embedding": int, "half": bool}
 
@@ -85,7 +87,7 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
         )
         params = fitted(arrays["network"], like)
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a denoiser of jaxmap ({error}); give a file that `jaxmap train` wrote"
         ) from error
@@ -115,6 +117,32 @@ def warn_outside(domain: Domain, data: ShearMap) -> None:
             noise,
             low,
             high,
+        )
+
+
+def warn_of_residuals(chi2: float, num_components: int, samples: bool) -> None:
+    """Say if the residuals of a learned map are not the noise that the weights tell of.
+
+    Args:
+        chi2: of the residuals, per observed component (`jaxmap.diagnostics.chi2_per_pixel`).
+        num_components: observed ones.
+        samples: it is that of posterior samples, 1 where all is right; the residuals of a mean are
+            smaller by what it fits, so that only larger ones tell anything.
+    """
+    margin = max(_RESIDUALS, 5 * (2 / max(num_components, 1)) ** 0.5)
+    if chi2 > 1 + margin:
+        log.warning(
+            "the residuals have a chi-squared of %.3g per observed component, expected %s: the "
+            "noise is larger than the weights say (--shape-noise), or the sky is not as the "
+            "network's training maps; compare with --method wiener before you rely on it",
+            chi2,
+            "1" if samples else "at most 1",
+        )
+    elif samples and chi2 < 1 - margin:
+        log.warning(
+            "the residuals have a chi-squared of %.3g per observed component, expected 1: the "
+            "noise is smaller than the weights say; check them (--shape-noise)",
+            chi2,
         )
 
 

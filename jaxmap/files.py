@@ -29,6 +29,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def reserve(path: Path, num_bytes: int) -> None:
+    """Take the room of a file at once: libraries that find a full disk later may kill us.
+
+    Raises:
+        OSError: if there is not as much.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(num_bytes, 1))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"there is no room for {path} ({error.strerror}); free some, or choose another folder",
+        ) from error
+
+
 @contextmanager
 def folders_for(folder: Path) -> Iterator[None]:
     """Make a folder and those above it; on failure remove those that were made."""

@@ -11,6 +11,7 @@ import re
 SHIPPED = ("ks", "ksplus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
 METHODS = (*SHIPPED, "gan", "hong")  # weights of the user's own, or pixels of its own
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
+SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 NOISES = ("weights", "residuals")
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
 
@@ -76,6 +77,50 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         type=whole,
         help="eps: network evaluations per sample (default 9); gibbs: sweeps (default 16)",
     )
+
+
+def add_catalog(parser: argparse.ArgumentParser) -> None:
+    """Flags of `jaxmap.reading.readers.read_shear`, and the shape noise."""
+    catalog = parser.add_argument_group("catalogue")
+    catalog.add_argument(
+        "--survey", choices=SURVEYS, default="auto", help="columns and conventions (default auto)"
+    )
+    catalog.add_argument(
+        "--columns", type=mapping, metavar="ROLE=NAME,...", help="e.g. ra=ALPHA,dec=DELTA,e1=g1"
+    )
+    catalog.add_argument("--hdu", type=name_or_number, help="FITS extension, name or number")
+    catalog.add_argument("--group", help="HDF5 group, e.g. catalog/unsheared")
+    for component in ("e1", "e2"):
+        catalog.add_argument(
+            f"--flip-{component}",
+            action=argparse.BooleanOptionalAction,
+            help=f"change the sign of {component} (default: as the survey needs)",
+        )
+    catalog.add_argument(
+        "--distortion",
+        action=argparse.BooleanOptionalAction,
+        help="shapes are (a^2-b^2)/(a^2+b^2) (default: as the survey says)",
+    )
+    catalog.add_argument("--m", type=float, help="multiplicative bias")
+    catalog.add_argument("--c1", type=float, help="additive bias of e1")
+    catalog.add_argument("--c2", type=float, help="additive bias of e2")
+    catalog.add_argument("--response", type=float, help="shear response to divide by")
+    catalog.add_argument(
+        "--drop-invalid", action="store_true", help="drop rows that are not finite"
+    )
+    catalog.add_argument(
+        "--shape-noise", type=float, metavar="SIGMA_E", help="per component (default: measured)"
+    )
+
+
+def add_prior(parser: argparse.ArgumentParser) -> None:
+    """Flags of the power spectrum of the prior."""
+    prior = parser.add_argument_group("prior", "the power spectrum of the convergence")
+    prior.add_argument(
+        "--nz", metavar="FILE", help="source redshifts: columns z, n (default COSMOS)"
+    )
+    prior.add_argument("--spectrum", metavar="FILE", help="instead, a table of ell and C_ell")
+    add_cosmology(prior)
 
 
 def add_verbosity(group: argparse._ArgumentGroup) -> None:

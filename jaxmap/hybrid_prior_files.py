@@ -65,7 +65,7 @@ def read_hybrid_prior(path: str | Path, grid: Grid) -> tuple[HybridPrior, dict[s
         like = jax.eval_shape(lambda key: initialise_score(network, key), jax.random.key(0))
         params = fitted(arrays["network"], like)
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a hybrid prior of jaxmap ({error}); give a file that `jaxmap train` "
             'wrote for kind = "score"'

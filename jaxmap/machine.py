@@ -21,21 +21,27 @@ def available_memory() -> int:
     device = jax.local_devices()[0].memory_stats()
     if device and "bytes_limit" in device:
         return int(device["bytes_limit"]) - int(device.get("bytes_in_use", 0))
+    return host_memory()
+
+
+def host_memory() -> int:
+    """Bytes that work on the host can still take, as `available_memory` knows them."""
     return min(_free_memory(), _container_memory())
 
 
-def check_memory(needed: float, what: str, remedy: str) -> None:
+def check_memory(needed: float, what: str, remedy: str, host: bool = False) -> None:
     """Refuse work that needs more memory than there is.
 
     Args:
         needed: bytes.
         what: the work, as the subject of the message.
         remedy: what to do instead.
+        host: whether it is done on the host, whatever the device.
 
     Raises:
         ValueError: if there is less.
     """
-    there = available_memory()
+    there = host_memory() if host else available_memory()
     if needed > there:
         raise ValueError(
             f"{what} needs about {needed / _GIB:.1f} GiB of memory, and {there / _GIB:.1f} are "

@@ -17,9 +17,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxmap
+from jaxmap.arrayfiles import plain_errors
 from jaxmap.catalog import ShearMap
-from jaxmap.files import atomic_path
+from jaxmap.files import atomic_path, reserve
 from jaxmap.grid import Grid
+from jaxmap.hdf5files import check_dataset
+from jaxmap.machine import check_memory
 from jaxmap.massmap import MassMap
 
 _PLANES = {
@@ -129,14 +132,12 @@ def write_samples(
     Raises:
         ValueError: if the map has no samples.
     """
-    import h5netcdf
-
     if mass_map.samples is None:
         raise ValueError(
             "this map has no posterior samples; run an estimator that draws them (num_samples > 0)"
         )
     samples = mass_map.samples
-    with atomic_path(path) as temporary, h5netcdf.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, _hdf5_with_room(temporary, samples.nbytes) as file:
         file.attrs["grid"] = json.dumps(_grid_to_dict(mass_map.grid))
         file.attrs["provenance"] = json.dumps(provenance or {})
         file.attrs["diagnostics"] = json.dumps(dict(mass_map.diagnostics))
@@ -156,22 +157,38 @@ def write_samples(
             variable[0, number] = np.asarray(sample)
 
 
+@contextmanager
+def _hdf5_with_room(path: Path, num_bytes: int) -> Iterator[Any]:
+    """A new NetCDF file, once there is room for it: HDF5 crashes on a full disk."""
+    import h5netcdf
+
+    reserve(path, num_bytes + 2**16)
+    with h5netcdf.File(path, "w") as file:
+        yield file
+
+
 def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
     """Posterior samples ``(n, ny, nx)`` and their grid, from a file of `write_samples`.
 
     Raises:
         ValueError: if the file is not whole or not of that layout.
     """
-    import h5netcdf
+    import h5py
 
     try:
-        with h5netcdf.File(path, "r") as file:
+        with plain_errors(), h5py.File(path, "r") as file:
             grid = Grid(**_grid_fields(json.loads(file.attrs["grid"])))
-            return np.asarray(file["posterior"]["kappa"][0]), grid
-    except (OSError, KeyError) as error:
+            kappa = file["posterior/kappa"]
+            check_dataset(kappa, Path(path), planes=True)
+            samples = np.asarray(kappa[0])
+            if samples.ndim != 3 or samples.shape[1:] != grid.shape or samples.dtype.kind != "f":
+                raise ValueError(f"samples of {samples.dtype} and shape {samples.shape}")
+    except ValueError as error:
         raise ValueError(
-            f"{path} is not a whole file of jaxmap posterior samples ({error})"
+            f"{path} is not a whole file of jaxmap posterior samples ({error}); make it again, or "
+            "give another"
         ) from error
+    return samples, grid
 
 
 def _write_planes(
@@ -221,6 +238,8 @@ def _read_planes(
         for name in (*required, *(name for name in optional if name in hdus)):
             data = hdus[name].data
             planes[name] = np.asarray(data, data.dtype.newbyteorder("="))
+            if planes[name].shape[-2:] != grid.shape:
+                raise ValueError(f"{name} has shape {planes[name].shape}, its grid {grid.shape}")
     return planes, grid, diagnostics
 
 
@@ -234,12 +253,25 @@ def _open_fits(path: str | Path) -> Iterator[Any]:
         # a warning only, as is a wrong checksum.
         with open(path, "rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error", AstropyWarning)
-            with fits.open(stream, memmap=False, checksum=True) as hdus:
+            with (
+                plain_errors(),
+                fits.open(
+                    stream, memmap=False, checksum=True, disable_image_compression=True
+                ) as hdus,
+            ):
+                check_memory(
+                    sum(hdu.size for hdu in hdus),
+                    "it",
+                    "is it what it should be? Fetch it again, or use a larger machine",
+                    host=True,
+                )
                 yield hdus
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, AstropyWarning) as error:
-        raise ValueError(f"{path} is not a whole jaxmap map ({error})") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a whole jaxmap map ({error}); make it again, or give another"
+        ) from error
 
 
 def _grid_to_dict(grid: Grid) -> dict[str, Any]:

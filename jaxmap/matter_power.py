@@ -19,8 +19,6 @@ import sys
 import threading
 import types
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.arrayfiles import read_arrays
 from jaxmap.files import atomic_path
 
 log = logging.getLogger(__name__)
@@ -199,12 +198,11 @@ def write_table(path: Path, table: MatterPower, cosmology: Cosmology) -> None:
 def read_table(path: Path, cosmology: Cosmology) -> MatterPower | None:
     """P(k, z) from ``.npz``; None for a file that is missing, damaged or of another cosmology."""
     try:
-        # Our own handle: numpy leaves its one open when the archive is cut short.
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            k, z, power, made_for = (file[name] for name in ("k", "z", "power", "cosmology"))
-    except (FileNotFoundError, NotADirectoryError):
+        arrays_there = read_arrays(path)
+        k, z, power, made_for = (arrays_there[name] for name in ("k", "z", "power", "cosmology"))
+    except FileNotFoundError:
         return None
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, ValueError) as error:
         log.warning("ignoring the damaged table of P(k, z) in %s (%s)", path, error)
         return None
     whole = power.shape == z.shape + k.shape and np.all(power > 0) and np.all(np.isfinite(power))

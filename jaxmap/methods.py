@@ -145,6 +145,12 @@ def build_estimator(
     )
 
 
+def kept_in_memory(method: str, num_samples: int | None) -> int:
+    """Samples that a method holds in memory; ``dlposterior`` and ``gan`` keep theirs on disk."""
+    count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
+    return count if method == "wiener" else 0
+
+
 def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampler:
     """The sampler called ``eps``, ``gibbs``, ``hmc`` or ``hmc-fast``.
 

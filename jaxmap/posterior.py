@@ -24,7 +24,7 @@ from jaxmap.grid import Grid
 from jaxmap.likelihood import apply_weight
 from jaxmap.operators import convergence_from_shear, shear_from_convergence
 from jaxmap.prior import GaussianPrior
-from jaxmap.sampling.diffusion import Denoise, ancestral, integrate, noise_levels
+from jaxmap.sampling.diffusion import Denoise, ancestral, integrate_watched, noise_levels
 
 Mean = Callable[[jax.Array, jax.Array], jax.Array]
 """``(information b, weight Lambda) -> posterior mean``; ``(ny, nx)``, ``(2, ny, nx)``."""
@@ -95,12 +95,24 @@ def sample_diffusion(
     References:
         Mammadov et al. (2026), arXiv:2606.17048.
     """
+    return sample_diffusion_watched(key, mean, prior, data, num_steps, largest)[0]
+
+
+def sample_diffusion_watched(
+    key: jax.Array,
+    mean: Mean,
+    prior: GaussianPrior,
+    data: ShearMap,
+    num_steps: int = 9,
+    largest: float = 2.0,
+) -> tuple[jax.Array, jax.Array]:
+    """`sample_diffusion`, and whether the sample was finite after each level, ``(num_steps,)``."""
     key_start, key_noise = jax.random.split(key)
     wiener, _ = solve_information(information_of(data), data.weight, data.grid, prior)
     fluctuation, _ = gaussian_fluctuation(key_start, data, prior)
     white = jax.random.normal(key_noise, data.grid.shape, wiener.dtype)
     power = prior.amplitude**2
-    return integrate(
+    return integrate_watched(
         posterior_denoiser(mean, data),
         wiener + fluctuation + largest * white,
         noise_levels(num_steps, largest, dtype=wiener.dtype),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmap.files import atomic_path
+from jaxmap.files import atomic_path, reserve
 from jaxmap.machine import check_disk, check_memory
 
 _INDEX = "progress.json"
@@ -83,8 +83,8 @@ class SampleStore:
         check_disk(self.folder, needed, what, "draw fewer, or choose another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.arrays = {
-            name: np.lib.format.open_memmap(
-                self.folder / f"{name}.npy", "w+", values.dtype, (self.num, *values.shape[1:])
+            name: _reserved(
+                self.folder / f"{name}.npy", values.dtype, (self.num, *values.shape[1:])
             )
             for name, values in chunk.items()
         }
@@ -115,6 +115,17 @@ class SampleStore:
         }
         with atomic_path(self.folder / _INDEX) as temporary:
             temporary.write_text(json.dumps(index), encoding="utf-8")
+
+
+def _reserved(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """A mapped array whose room is taken at once: a disk that is full later would kill us."""
+    try:
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        reserve(path, path.stat().st_size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return array
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -18,7 +18,7 @@ from jaxmap.annealed_posterior import AnnealedPosterior, FourierPreconditioner
 from jaxmap.catalog import ShearMap
 from jaxmap.likelihood import ShearLikelihood
 from jaxmap.operators import convergence_from_shear
-from jaxmap.posterior import gibbs_sweep, sample_diffusion
+from jaxmap.posterior import gibbs_sweep, sample_diffusion, sample_diffusion_watched
 from jaxmap.sampler_prior import SamplerPrior, gaussian_part, posterior_mean, prior_score
 from jaxmap.sampling import hmc
 from jaxmap.sampling.annealing import sample_annealed
@@ -40,10 +40,20 @@ class Draws(NamedTuple):
     Attributes:
         samples: convergence, shape ``(n, ny, nx)``.
         statistics: arrays of shape ``(n, ...)`` by name; ``evaluations`` of the prior among them.
+        finite: by what a step is called, whether samples were finite after each, ``(n, steps)``.
     """
 
     samples: jax.Array
     statistics: dict[str, jax.Array]
+    finite: dict[str, jax.Array] = {}  # noqa: RUF012 (never changed)
+
+    def broken_at(self) -> str:
+        """Where samples ceased to be finite, in words, as far as the sampler knows."""
+        for name, finite in self.finite.items():
+            lost = ~jnp.all(finite, axis=0)
+            if bool(jnp.any(lost)):
+                return f" from {name} {int(jnp.argmax(lost)) + 1} of {lost.size} on"
+        return ""
 
 
 class Sampler(Protocol):
@@ -80,8 +90,9 @@ class Diffusion:
         self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
     ) -> Draws:
         """See `Sampler.draw`."""
-        samples = _diffusion(_keys(key, numbers), prior, data, self)
-        return Draws(samples, {"evaluations": jnp.full(len(numbers), self.num_steps)})
+        samples, finite = _diffusion(_keys(key, numbers), prior, data, self)
+        evaluations = jnp.full(len(numbers), self.num_steps)
+        return Draws(samples, {"evaluations": evaluations}, {"level": finite})
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,7 @@ class Gibbs:
         return Draws(
             samples,
             {"evaluations": jnp.full(len(numbers), evaluations), "log_power": log_power},
+            {"sweep": jnp.any(jnp.isfinite(log_power), axis=-1)},
         )
 
 
@@ -189,11 +201,13 @@ def _keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnames="sampler")
 def _diffusion(
     keys: jax.Array, prior: SamplerPrior, data: ShearMap, sampler: Diffusion
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     mean, gaussian = posterior_mean(prior, data.grid), gaussian_part(prior, data.grid)
 
-    def one(key: jax.Array) -> jax.Array:
-        return sample_diffusion(key, mean, gaussian, data, sampler.num_steps, sampler.largest)
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return sample_diffusion_watched(
+            key, mean, gaussian, data, sampler.num_steps, sampler.largest
+        )
 
     return jax.vmap(one)(keys)
 

@@ -17,8 +17,10 @@ from jaxmap.production.folder import INDEX
 from jaxmap.production.maps import produce_maps
 from jaxmap.production.numbers import Produced
 from jaxmap.production.surveys import produce_surveys
+from jaxmap.production.wide import produce_wide_survey, region_of
 from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
 from jaxmap.simulation.baryons import BARYONS
+from jaxmap.simulation.expected import light_cone_power
 from jaxmap.simulation.mock_survey import MockSurvey
 from jaxmap.simulation.presets import PRESETS
 from jaxmap.simulation.recipe import MapRecipe, map_recipe
@@ -51,6 +53,8 @@ def run_maps(options: argparse.Namespace) -> int:
 
 def run_survey(options: argparse.Namespace) -> int:
     """``jaxmap simulate survey``: catalogue, true convergence and shear of mock fields."""
+    if options.area is not None:
+        return _run_wide(options)
     numbers, out = _numbers(options, "fields"), Path(options.out)
     survey = _survey(options)
     suited = survey.grid or _FIELD
@@ -78,6 +82,36 @@ def run_survey(options: argparse.Namespace) -> int:
         print(_describe_work(made))
         catalog = out / f"field-{numbers.start:08d}" / "catalog.fits"
         print(f"To map one: jaxmap map {catalog} --pixel-arcmin {grid.pixel_arcmin:g}")
+    return 0
+
+
+def _run_wide(options: argparse.Namespace) -> int:
+    """``jaxmap simulate survey --area``: the catalogue of a survey on the curved sky."""
+    out, survey = Path(options.out), _survey(options)
+    centre = options.centre or (survey.grid or _FIELD).centre_deg or (0.0, 0.0)
+    spectrum = light_cone_power(0.0, survey.redshifts, cosmology_of(options))
+    with _completed_later(out):
+        made = produce_wide_survey(
+            replace(survey, grid=None),
+            spectrum,
+            region_of(options.area, centre),
+            out,
+            lmax=options.lmax,
+            seed=options.seed,
+            resume=options.resume,
+            made_by=origin(options, None),
+            progress=lambda bands, total: _progress(options, "band")(
+                iter(bands), total, total - len(list(bands))
+            ),
+        )
+    if not options.quiet:
+        number = survey.density_arcmin2 * options.area * 3600
+        print(
+            f"About {number:,.0f} galaxies on {options.area:g} square degrees in {out}/; Gaussian, "
+            f"l up to {options.lmax}."
+        )
+        print(_describe_work(made))
+        print(f"To map them: jaxmap survey plan --catalog {out} --out RUN")
     return 0
 
 

@@ -69,6 +69,15 @@ def _add_survey(subparsers: Any) -> None:
     )
     group.add_argument("--size", type=size, help="pixels: N or NXxNY (default 360)")
     group.add_argument("--pixel-arcmin", type=float, help="pixel side (default 0.29)")
+    wide = parser.add_argument_group(
+        "wide survey",
+        "one catalogue of any area in parts, behind a Gaussian convergence on the curved sky, "
+        "instead of fields",
+    )
+    wide.add_argument("--area", type=float, metavar="DEG2", help="square degrees")
+    wide.add_argument(
+        "--lmax", type=whole, default=2000, help="largest multipole with power (default 2000)"
+    )
     group.add_argument("--centre", type=pair, metavar="RA,DEC", help="degrees (default 150,2)")
     _add_sky(parser.add_argument_group("simulation"))
     _add_matter(parser)

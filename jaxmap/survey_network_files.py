@@ -121,7 +121,7 @@ def _read(
         survey = TrainedSurvey(
             weight, float(trained_for["pixel_arcmin"]), int(trained_for["margin"])
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a {kind} of jaxmap ({error}); give a file that `jaxmap train` wrote "
             f'for kind = "{trained_as}"'

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from jaxmap.machine import host_memory
+
 log = logging.getLogger(__name__)
 
 MISSING = ("", "NA", "N/A", "NULL", "null", "None", "--")
@@ -48,14 +50,33 @@ def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     return lzma.open(path) if head.startswith(b"\xfd7zXZ") else open(path, "rb")
 
 
+def content_of(path: Path) -> bytes:
+    """All of a file, decompressed, as long as it takes no more than a quarter of the memory.
+
+    Raises:
+        ValueError: for more; whatever gzip and lzma raise for damaged files.
+    """
+    parts: list[bytes] = []
+    size, limit = 0, host_memory() // 4
+    with opened(path) as file:
+        while part := file.read(2**20):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise ValueError(
+                    f"it holds more than {limit / 2**30:.2g} GiB, a quarter of the memory that is "
+                    "free; give a part of it, or use a larger machine"
+                )
+    return b"".join(parts)
+
+
 def read_text(path: Path) -> str:
     """Text in UTF-8, or else in Latin-1 (which takes any bytes), with ``\\n`` as line ends."""
+    content = content_of(path)
     try:
-        with io.TextIOWrapper(opened(path), "utf-8-sig") as file:
-            return file.read()
+        return io.TextIOWrapper(io.BytesIO(content), "utf-8-sig").read()
     except UnicodeDecodeError:
-        with io.TextIOWrapper(opened(path), "latin-1") as file:
-            return file.read()
+        return io.TextIOWrapper(io.BytesIO(content), "latin-1").read()
 
 
 def text_layout(text: str, path: Path) -> dict[str, Any]:

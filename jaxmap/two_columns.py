@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmap.arrayfiles import read_array, read_arrays
 from jaxmap.texttables import read_text, require_file
 
 # What numpy and astropy raise for damaged files.
@@ -65,7 +66,8 @@ def read_two_columns(
     except _READ_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot read two columns, {what}, from {str(path)!r}: {reason}"
+            f"cannot read two columns, {what}, from {str(path)!r}: {reason}; write or fetch it "
+            "again, as a whole table with these two columns"
         ) from error
 
 
@@ -152,15 +154,16 @@ def _is_number(entry: str) -> bool:
 
 
 def _columns_of_numpy(path: Path, pick: _Pick) -> _Columns:
-    with open(path, "rb") as file:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if loaded.ndim != 2 or 2 not in loaded.shape:
-                raise ValueError(f"the array has shape {loaded.shape}; expected (2, n) or (n, 2)")
-            table = loaded if loaded.shape[0] == 2 else loaded.T
-            return table[0], table[1]
-        i, j = pick(loaded.files)
-        return loaded[loaded.files[i]], loaded[loaded.files[j]]
+    if path.name.lower().endswith(".npy"):
+        loaded = read_array(path)
+        if loaded.ndim != 2 or 2 not in loaded.shape:
+            raise ValueError(f"the array has shape {loaded.shape}; expected (2, n) or (n, 2)")
+        table = loaded if loaded.shape[0] == 2 else loaded.T
+        return table[0], table[1]
+    arrays = read_arrays(path)
+    i, j = pick(list(arrays))
+    first, second = list(arrays.values())[i], list(arrays.values())[j]
+    return first, second
 
 
 def _columns_of_fits(path: Path, pick: _Pick) -> _Columns:

@@ -490,7 +490,7 @@ def test_usage_errors_exit_2(capsys):
 
 
 def test_choices_are_those_of_the_package():
-    from jaxmap import cli
+    from jaxmap import flags
     from jaxmap.reading import surveys
 
-    assert set(cli.SURVEYS) == {"auto", *surveys.SURVEYS}
+    assert set(flags.SURVEYS) == {"auto", *surveys.SURVEYS}

@@ -134,6 +134,7 @@ def test_mosaic_puts_every_pixel_in_its_place(passing):
     assert found.covered.sum() == large.size and np.abs(large).max() > 0.1
 
 
+@pytest.mark.slow
 def test_small_fields_are_covered_to_their_edges(passing):
     data = noisy_data((12, 11))
     found = mosaic(passing, data)

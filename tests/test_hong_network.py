@@ -114,6 +114,7 @@ def test_layers_are_those_of_table_1():
         assert np.abs(found[i] - found[j]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_training_normalises_by_the_batch_and_keeps_running_statistics():
     params = initialise_hong(SMALL, jax.random.key(0))
     images = np.random.default_rng(0).normal(size=(3, 3, 26, 26))

@@ -12,7 +12,9 @@ import jaxmap
 PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
-    ["jaxmap", "files", "config", "flags", "machine", "two_columns", "texttables"],
+    ["jaxmap", "files", "config", "flags", "machine"],
+    ["arrayfiles", "hdf5files", "texttables"],
+    ["two_columns"],
     ["grid", "solvers", "networks", "sampling"],
     ["operators", "spectra"],
     ["starlet"],
@@ -30,7 +32,7 @@ LAYERS = [
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo", "datasets"],
     ["training", "calibration"],
     ["dynamics"],
-    ["summary", "outputs", "production"],
+    ["summary", "outputs", "production", "survey"],
     [
         "commands",
         "simulate_flags",
@@ -38,6 +40,7 @@ LAYERS = [
         "calibrate_flags",
         "detect_flags",
         "dynamics_flags",
+        "survey_flags",
     ],
     [
         "simulate_command",
@@ -45,6 +48,7 @@ LAYERS = [
         "calibrate_command",
         "detect_command",
         "dynamics_command",
+        "survey_command",
     ],
     ["cli"],
     ["replay_command", "__main__"],

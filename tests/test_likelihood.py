@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import dense
 
-from jaxmap.likelihood import ShearLikelihood
+from jaxmap.likelihood import ShearLikelihood, apply_weight
 from jaxmap.operators import reduced_shear, shear_from_convergence
 
 
@@ -124,3 +124,12 @@ def test_prior_draws_have_its_spectrum(masked_case):
     assert jnp.abs(ratio - 1).max() < 5 * np.sqrt(2 / num)
     error = np.sqrt(2 / num / ratio.size)
     assert abs(ratio.mean() - 1) < 4 * error < abs(1.05 * ratio.mean() - 1)
+
+
+def test_each_component_has_its_weight():
+    """Found by a mutant that divided the second one (``experiments/mutation.py``)."""
+    rng = np.random.default_rng(0)
+    weight, parts = rng.uniform(1, 3, (2, 4, 5)), rng.normal(size=(2, 4, 5))
+    found = apply_weight(jnp.asarray(weight), jnp.asarray(parts[0] + 1j * parts[1]))
+    np.testing.assert_allclose(found.real, weight[0] * parts[0], rtol=1e-6)
+    np.testing.assert_allclose(found.imag, weight[1] * parts[1], rtol=1e-6)

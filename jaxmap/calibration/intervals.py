@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 import jaxmap
+from jaxmap.arrayfiles import read_arrays
 from jaxmap.calibration.checkpoint import append_record, open_records
 from jaxmap.calibration.mocks import Fields
 from jaxmap.calibration.run import APART
@@ -82,8 +82,8 @@ def _write(folder: Path, number: int, scored: Scored) -> None:
 def _read(folder: Path, record: Mapping[str, Any]) -> Scored | None:
     """A field scored earlier; None, to do it again, where its file is gone or broken."""
     try:
-        with np.load(_path(folder, record["number"]), allow_pickle=False) as file:
-            scores, observed = file["scores"], file["observed"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        arrays = read_arrays(_path(folder, record["number"]))
+        scores, observed = arrays["scores"], arrays["observed"]
+    except (OSError, ValueError, KeyError):
         return None
     return Scored(record["kind"], scores, observed, record["pixel_arcmin"], record["noise_std"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.arrayfiles import json_of, read_arrays
 from jaxmap.catalog import ShearMap
 from jaxmap.conformal.scores import Floats, Kind, kind_of, median_noise
 from jaxmap.files import atomic_path
@@ -157,9 +157,9 @@ def read_conformal(path: str | Path) -> Conformal:
         ValueError: for a file that is missing, cut short or of another kind.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            header = json.loads(file[_HEADER].tobytes())
-            arrays = {name: file[name] for name in ("observed", "masked")}
+        read = read_arrays(path)
+        header = json_of(read[_HEADER])
+        arrays: dict[str, Any] = {name: read[name] for name in ("observed", "masked")}
         if header.pop("format") != _FORMAT:
             raise ValueError("of another format")
         least, largest = header.pop("noise_std")
@@ -168,15 +168,7 @@ def read_conformal(path: str | Path) -> Conformal:
         raise ValueError(
             f"there is no file {path}; make one with jaxmap calibrate --conformal"
         ) from error
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not a whole file of jaxmap conformal intervals ({error}); make one with "
             "jaxmap calibrate --conformal"

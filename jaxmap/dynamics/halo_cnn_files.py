@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmap.arrayfiles import read_array
 from jaxmap.dynamics.members import ClusterMembers, cluster_members
 
 
@@ -62,6 +63,10 @@ class _Slice(_Shell):
     pass
 
 
+class _Array:
+    """Stands for the class of arrays, which would make one of any size when called."""
+
+
 _MANAGERS = ("pandas.core.internals.managers", "pandas.core.internals")
 _SHELLS: dict[tuple[str, str], type] = {
     ("tools.catalog", "Catalog"): _Catalog,
@@ -84,7 +89,7 @@ _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 def _array_shell(kind: Any, shape: Any, code: Any) -> np.ndarray:
     """What numpy's pickles call first; arrays only."""
     del shape, code
-    if kind is not np.ndarray:
+    if kind is not _Array:
         raise pickle.UnpicklingError("an array of an unknown class")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
@@ -120,7 +125,7 @@ class _Restricted(pickle.Unpickler):
         if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
             return _from_buffer
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return {"ndarray": np.ndarray, "dtype": np.dtype}[name]
+            return {"ndarray": _Array, "dtype": np.dtype}[name]
         if (module, name) == ("_codecs", "encode"):
             return _encoded
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not part of a catalogue")
@@ -184,7 +189,7 @@ def _from_catalogue(catalogue: _Catalog) -> ClusterMembers:
 
 def _from_padded(path: Path) -> ClusterMembers:
     try:
-        table = np.load(path, allow_pickle=False)
+        table = read_array(path)
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read safely ({error}); expected one structured array without objects"

@@ -10,6 +10,9 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+_MOST = {"radius_mpc_h": 1e5, "velocity_km_s": 299_792.458}
+"""Beyond the horizon, and faster than light."""
+
 PER_CLUSTER = ("log10_mass", "halo", "line_of_sight", "num_true")
 
 
@@ -89,8 +92,9 @@ def cluster_members(
     Arguments have the names and meaning of the fields of `ClusterMembers`.
 
     Raises:
-        ValueError: for unequal lengths, values that are not finite, negative radii, offsets that
-            do not partition the galaxies, or galaxies outside the cylinder that is named.
+        ValueError: for unequal lengths, values that are not finite or beyond all units, negative
+            radii, offsets that do not partition the galaxies, or galaxies outside the cylinder that
+            is named.
     """
     radius, velocity = _unmasked(radius_mpc_h), _unmasked(velocity_km_s)
     bounds = np.asarray(offsets)
@@ -317,6 +321,14 @@ def _check_galaxies(made: ClusterMembers) -> None:
                 f"{name} is {getattr(made, name)[row]} for galaxy {row} of cluster "
                 f"{made.cluster[row]} ({bad.sum()} such values); expected finite numbers: remove "
                 "these galaxies"
+            )
+    for name, most in _MOST.items():
+        size = np.abs(getattr(made, name))
+        if (size > most).any():
+            row = int(np.argmax(size))
+            raise ValueError(
+                f"{name} is {getattr(made, name)[row]:g} for galaxy {row} of cluster "
+                f"{made.cluster[row]}; expected {most:g} at most: check the units"
             )
     if (made.radius_mpc_h < 0).any():
         row = int(np.argmin(made.radius_mpc_h))

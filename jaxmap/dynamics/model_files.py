@@ -52,7 +52,7 @@ def read_model(path: str | Path) -> Model:
     arrays, header = read_weights(path)
     try:
         return _READERS[header["dynamics"]](arrays, header)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no cluster estimator ({type(error).__name__}: {error}); expected a file "
             "of `jaxmap dynamics train`"

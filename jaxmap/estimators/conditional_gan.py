@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
+from jaxmap.denoiser_files import warn_of_residuals
 from jaxmap.estimators.sampled import SampledPosterior
 from jaxmap.generator import Generator, generate
 from jaxmap.massmap import MassMap
@@ -84,7 +85,11 @@ class ConditionalGAN:
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
         if self.survey is not None:
             warn_of_survey(self.survey, shear)
-        return self._posterior()(key, shear)
+        result = self._posterior()(key, shear)
+        if self.survey is not None:
+            chi2 = result.diagnostics["chi2_per_pixel"]
+            warn_of_residuals(chi2, int(jnp.sum(shear.weight > 0)), samples=True)
+        return result
 
     def _posterior(self) -> SampledPosterior:
         margin = self.margin

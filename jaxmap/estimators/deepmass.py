@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import Denoised, Denoiser, denoise_shear
-from jaxmap.denoiser_files import Domain, warn_outside
-from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.denoiser_files import Domain, warn_of_residuals, warn_outside
+from jaxmap.diagnostics import chi2_per_pixel
+from jaxmap.estimators.finite_field import pad_shear, require_finite_maps
 from jaxmap.gaussian_posterior import turned
 from jaxmap.likelihood import apply_weight
 from jaxmap.massmap import MassMap
@@ -25,7 +26,8 @@ class DeepMass:
     `jaxmap.denoiser` with the survey's own noise: not trained for one survey, as DeepMass was, but
     for any footprint and depth. The standard deviation comes from the network's second head: an
     estimate of the rms error in every pixel, not the spread of samples. The B-mode map is the
-    Wiener filter of the shear turned by 45 degrees.
+    Wiener filter of the shear turned by 45 degrees; the diagnostics hold the chi-squared of the
+    residuals, on the grid with its margin.
 
     Args:
         denoiser: a trained denoiser, e.g. of `jaxmap.denoiser_files.read_denoiser`.
@@ -45,13 +47,11 @@ class DeepMass:
         if self.domain is not None:
             warn_outside(self.domain, shear)
         padded, margin = pad_shear(shear, self.margin)
-        result, b_mode, size = _apply(self.denoiser, padded)
+        result, b_mode, chi2, size = _apply(self.denoiser, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
-        if not bool(jnp.all(jnp.isfinite(result.mean)) & jnp.isfinite(size)):
-            raise FloatingPointError(
-                "the map is not finite: weights are beyond the range of the precision; check the "
-                "units of the noise, or use float64 (--x64)"
-            )
+        require_finite_maps(result.mean, result.std, chi2, size)
+        if self.domain is not None:
+            warn_of_residuals(float(chi2), int(jnp.sum(shear.weight > 0)), samples=False)
         return MassMap(
             convergence=result.mean,
             grid=padded.grid,
@@ -59,11 +59,13 @@ class DeepMass:
             std=result.std,
             b_mode=b_mode,
             counts=padded.counts,
+            diagnostics={"chi2_per_pixel": float(chi2)},
         ).cropped(margin)
 
 
 @jax.jit
-def _apply(denoiser: Denoiser, data: ShearMap) -> tuple[Denoised, jax.Array, jax.Array]:
+def _apply(denoiser: Denoiser, data: ShearMap) -> tuple[Denoised, jax.Array, jax.Array, jax.Array]:
     b_mode = denoise_shear(denoiser, turned(data)).wiener
     size = jnp.sum(jnp.abs(apply_weight(data.weight, data.shear)) ** 2)
-    return denoise_shear(denoiser, data), b_mode, size
+    result = denoise_shear(denoiser, data)
+    return result, b_mode, chi2_per_pixel(result.mean, data), size

@@ -86,6 +86,21 @@ def taken_margin(shape: tuple[int, int], margin: int | None) -> int:
     return taken
 
 
+def require_finite_maps(*maps: jax.Array | None) -> None:
+    """Refuse maps that left the range of the precision; what ``jax.jit`` traces passes.
+
+    Raises:
+        FloatingPointError: if a value is not finite.
+    """
+    known = [array for array in maps if array is not None]
+    traced = any(isinstance(array, jax.core.Tracer) for array in known)
+    if not traced and not all(bool(jnp.all(jnp.isfinite(array))) for array in known):
+        raise FloatingPointError(
+            "the map is not finite: shear or weights are beyond the range of the precision; check "
+            "the units of the noise, or use float64 (--x64)"
+        )
+
+
 def inner(maps: jax.Array, margin: int) -> jax.Array:
     """Maps, shape ``(..., ny, nx)``, without the margin of `pad_shear`."""
     ny, nx = maps.shape[-2:]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
-from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.estimators.finite_field import pad_shear, require_finite_maps
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 from jaxmap.operators import convergence_from_shear, gaussian_smooth, gaussian_window, spin2_phase
@@ -28,6 +28,7 @@ class KaiserSquires:
 
     Raises:
         ValueError: for a negative smoothing scale.
+        FloatingPointError: if the map is not finite.
 
     References:
         Kaiser & Squires (1993), ApJ 404, 441.
@@ -46,11 +47,13 @@ class KaiserSquires:
         del key
         padded, margin = pad_shear(shear, self.margin)
         convergence = _smoothed_inversion(padded.shear, padded.grid, self.smoothing_arcmin)
+        std = _noise_std(padded.weight, padded.grid, self.smoothing_arcmin)
+        require_finite_maps(convergence, std)
         result = MassMap(
             convergence=convergence.real,
             grid=padded.grid,
             mask=padded.mask,
-            std=_noise_std(padded.weight, padded.grid, self.smoothing_arcmin),
+            std=std,
             b_mode=convergence.imag,
             counts=padded.counts,
         )

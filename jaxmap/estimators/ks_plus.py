@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.fft import dctn, idctn
 
 from jaxmap.catalog import ShearMap
-from jaxmap.estimators.finite_field import inner, pad_shear
+from jaxmap.estimators.finite_field import inner, pad_shear, require_finite_maps
 from jaxmap.massmap import MassMap
 from jaxmap.operators import convergence_from_shear, gaussian_smooth, shear_from_convergence
 from jaxmap.starlet import from_starlet, most_scales, starlet
@@ -48,6 +48,7 @@ class KSPlus:
 
     Raises:
         ValueError: for negative numbers.
+        FloatingPointError: if the map is not finite.
 
     References:
         Pires et al. (2020), A&A 638, A141; Pires et al. (2009), MNRAS 395, 1265.
@@ -80,6 +81,7 @@ class KSPlus:
             if correction < self.reduced:
                 current = padded.shear * (1 - smooth(convergence).real)
         convergence = inner(smooth(convergence), margin)
+        require_finite_maps(convergence)
         return MassMap(
             convergence=convergence.real,
             grid=shear.grid,

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser_files import Domain, warn_outside
 from jaxmap.diagnostics import chi2_per_pixel
-from jaxmap.estimators.finite_field import inner, pad_shear
+from jaxmap.estimators.finite_field import inner, pad_shear, require_finite_maps
 from jaxmap.gaussian_posterior import wiener_b_mode
 from jaxmap.massmap import MassMap
 from jaxmap.posterior import most_probable
@@ -60,11 +59,7 @@ class MaximumPosterior:
         convergence = _maximise(prior, padded, self.num_levels, self.largest, self.least)
         chi2 = chi2_per_pixel(convergence, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
-        if not bool(jnp.all(jnp.isfinite(convergence)) & jnp.isfinite(chi2)):
-            raise FloatingPointError(
-                "the map is not finite: weights are beyond the range of the precision; check the "
-                "units of the noise, or use float64 (--x64)"
-            )
+        require_finite_maps(convergence, chi2)
         return MassMap(
             convergence=inner(convergence, margin),
             grid=shear.grid,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.denoiser_files import Domain, warn_outside
+from jaxmap.denoiser_files import Domain, warn_of_residuals, warn_outside
 from jaxmap.diagnostics import chi2_per_pixel, gelman_rubin
 from jaxmap.estimators.finite_field import inner, pad_shear
 from jaxmap.gaussian_posterior import wiener_b_mode
@@ -93,6 +93,9 @@ class SampledPosterior:
         store = SampleStore(self.num_samples, self.folder, self.identity)
         self._fill(store, key, prior, padded, margin)
         samples, statistics = _finished(store)
+        if self.domain is not None:
+            chi2 = float(np.mean(statistics["chi2"], dtype=float))
+            warn_of_residuals(chi2, int(jnp.sum(shear.weight > 0)), samples=True)
         mean, std = _moments(samples)
         lower, upper = quantiles(samples, (0.16, 0.84))
         return MassMap(
@@ -125,11 +128,12 @@ class SampledPosterior:
             draws = self.sampler.draw(key, start + jnp.arange(chunk), prior, padded)
             measured = _measured(draws, padded, margin)
             # Where even the size of the data overflows, solvers end at once, with zeros.
-            if not all(np.isfinite(measured[name]).all() for name in ("samples", "chi2")):
+            whole = all(np.isfinite(measured[name]).all() for name in ("samples", "chi2"))
+            if not whole or np.isinf(measured["power"]).any():  # NaN: a band without modes
                 raise FloatingPointError(
-                    f"samples {start} to {start + chunk - 1} are not finite: weights are beyond "
-                    "the range of the precision; check the units of the noise, or use float64 "
-                    "(--x64)"
+                    f"samples {start} to {start + chunk - 1} are not finite{draws.broken_at()}: "
+                    "weights are beyond the range of the precision; check the units of the noise, "
+                    "or use float64 (--x64)"
                 )
             store.append(measured)
 
@@ -188,14 +192,15 @@ def _diagnostics(
     statistics: dict[str, np.ndarray], gaussian: GaussianPrior, grid: Grid
 ) -> dict[str, Any]:
     ell, prior = _prior_power(gaussian, grid)
+    chi2, power = (np.asarray(statistics[name], float) for name in ("chi2", "power"))
     figures: dict[str, Any] = {
         "network_evaluations_per_sample": float(np.mean(statistics["evaluations"])),
-        "chi2_per_pixel": float(np.mean(statistics["chi2"])),
+        "chi2_per_pixel": float(np.mean(chi2)),
         "power": {
             "ell": _plain(ell),
             "prior": _plain(prior),
-            "mean": _plain(np.mean(statistics["power"], axis=0)),
-            "std": _plain(np.std(statistics["power"], axis=0)),
+            "mean": _plain(np.mean(power, axis=0)),
+            "std": _plain(np.std(power, axis=0)),
         },
     }
     if statistics["unfinished"]:
@@ -207,11 +212,13 @@ def _diagnostics(
         chains = statistics["log_power"]
         rhat = gelman_rubin(chains[:, chains.shape[1] // 2 :])
         figures["rhat"] = _plain(rhat)
-        if np.nanmax(rhat) > 1.1:
+        # NaN where the data leave a band no freedom: all chains are then the same.
+        worst = np.max(rhat, initial=0.0, where=~np.isnan(rhat))
+        if worst > 1.1:
             log.warning(
                 "the chains have not mixed: R-hat of the power in bands is up to %.2f (expected "
                 "below 1.1); draw with more sweeps",
-                np.nanmax(rhat),
+                worst,
             )
     return figures
 

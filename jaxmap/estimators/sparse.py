@@ -8,10 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.estimators.finite_field import inner, pad_shear, taken_margin
+from jaxmap.estimators.finite_field import inner, pad_shear, require_finite_maps, taken_margin
 from jaxmap.galaxies import GalaxyShear, neighbour_weights, padded_galaxies, read_off
 from jaxmap.gaussian_posterior import turned
 from jaxmap.grid import Grid
@@ -236,12 +235,8 @@ def solver_diagnostics(found: Components, steps: list[int], tolerance: float) ->
     Raises:
         FloatingPointError: if the map is not finite.
     """
+    require_finite_maps(found.residual, found.sparse + found.gaussian)
     residual = float(found.residual)
-    if not np.isfinite(residual) or not bool(jnp.all(jnp.isfinite(found.sparse + found.gaussian))):
-        raise FloatingPointError(
-            "the map is not finite: weights are beyond the range of the precision; check the units "
-            "of the noise, or use float64 (--x64)"
-        )
     if residual > tolerance:
         log.warning(
             "the sparse solution stopped after %d steps with a residual of %.1e, above %.1e; a "

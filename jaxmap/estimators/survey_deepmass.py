@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
-from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.denoiser_files import warn_of_residuals
+from jaxmap.diagnostics import chi2_per_pixel
+from jaxmap.estimators.finite_field import pad_shear, require_finite_maps
 from jaxmap.gaussian_posterior import wiener_b_mode
 from jaxmap.likelihood import apply_weight
 from jaxmap.massmap import MassMap
@@ -51,24 +53,26 @@ class SurveyDeepMass:
             warn_of_survey(self.survey, shear)
             margin = self.survey.margin if margin is None else margin
         padded, margin = pad_shear(shear, margin)
-        convergence, b_mode, size = _apply(self.model, padded)
+        convergence, b_mode, chi2, size = _apply(self.model, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
-        if not bool(jnp.all(jnp.isfinite(convergence)) & jnp.isfinite(size)):
-            raise FloatingPointError(
-                "the map is not finite: weights are beyond the range of the precision; check the "
-                "units of the noise, or use float64 (--x64)"
-            )
+        require_finite_maps(convergence, chi2, size)
+        if self.survey is not None:
+            warn_of_residuals(float(chi2), int(jnp.sum(shear.weight > 0)), samples=False)
         return MassMap(
             convergence=convergence,
             grid=padded.grid,
             mask=padded.mask,
             b_mode=b_mode,
             counts=padded.counts,
+            diagnostics={"chi2_per_pixel": float(chi2)},
         ).cropped(margin)
 
 
 @jax.jit
-def _apply(model: SurveyDenoiser, data: ShearMap) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _apply(
+    model: SurveyDenoiser, data: ShearMap
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     prior = GaussianPrior(mode_variance(model.spectrum, data.grid))
     size = jnp.sum(jnp.abs(apply_weight(data.weight, data.shear)) ** 2)
-    return recover(model, data).mean, wiener_b_mode(data, prior), size
+    mean = recover(model, data).mean
+    return mean, wiener_b_mode(data, prior), chi2_per_pixel(mean, data), size

@@ -141,16 +141,21 @@ def _warn_unless_converged(infos: list[SolverInfo], limit: float = 1e-3) -> None
     worst = float(np.max([np.max(info.residual) for info in infos]))
     if not np.isfinite(worst):
         raise FloatingPointError(
-            "the Wiener solution is not finite: weights or prior are beyond the range of the "
-            "precision; use float64 (--x64), or check the units of the noise"
+            f"the Wiener solution is not finite at step {_most_steps(infos)}: weights or prior are "
+            "beyond the range of the precision; use float64 (--x64), or check the units of the "
+            "noise"
         )
     if worst > limit:
         log.warning(
             "the Wiener solution stopped at a relative residual of %.1e after %d steps; weights or "
             "prior of extreme range? float64 (--x64) may help",
             worst,
-            max(int(jnp.max(info.iterations)) for info in infos),
+            _most_steps(infos),
         )
+
+
+def _most_steps(infos: list[SolverInfo]) -> int:
+    return max(int(jnp.max(info.iterations)) for info in infos)
 
 
 def _warn_of_short_table(spectrum: PowerSpectrum, data: ShearMap) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from jaxmap.arrayfiles import json_of, read_arrays
 from jaxmap.files import atomic_path
 
 Tree = TypeVar("Tree")
@@ -33,10 +33,10 @@ def read_checkpoint(path: str | Path, like: Tree) -> tuple[Tree, dict[str, Any]]
     """
     names, structure = jax.tree_util.tree_flatten_with_path(like)
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            record = json.loads(file[_RECORD].tobytes())
-            leaves = [file[jax.tree_util.keystr(name)] for name, _ in names]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+        record = json_of(arrays[_RECORD])
+        leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in names]
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path} is no checkpoint of this training ({error}); remove it to start anew"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.arrayfiles import json_of, read_arrays
 from jaxmap.files import atomic_path
 
 HEADER = "__header__"
@@ -40,22 +40,16 @@ def read_weights(path: str | Path) -> tuple[Any, dict[str, Any]]:
             not those that its header was written for.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop(HEADER).tobytes())
+        arrays = read_arrays(path)
+        header = json_of(arrays.pop(HEADER))
         known = header["sha256"]
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path}; give the path of trained weights") from error
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise ValueError(f"{path} is not a whole file of jaxmap weights ({error})") from error
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is not a whole file of jaxmap weights ({error}); fetch it again, or give a "
+            "file that `jaxmap train` wrote"
+        ) from error
     if _hash(arrays) != known:
         raise ValueError(
             f"the arrays in {path} do not match its checksum: the file was damaged or changed; "

@@ -22,7 +22,7 @@ import h5py
 import jax
 import numpy as np
 
-from jaxmap.files import atomic_path, remove_leftovers
+from jaxmap.files import atomic_path, remove_leftovers, reserve
 from jaxmap.machine import check_disk
 from jaxmap.production.folder import (
     check_folder,
@@ -106,9 +106,15 @@ def maps_per_file(recipe: MapRecipe) -> int:
 
 
 def _write_maps(path: Path, fields: np.ndarray, first: int, record: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        reserve(temporary, fields.nbytes + 2**16)  # HDF5 crashes on a full disk
+        _write_hdf5(temporary, fields, first, record)
+
+
+def _write_hdf5(path: Path, fields: np.ndarray, first: int, record: dict[str, Any]) -> None:
     one_map = (1, *fields.shape[1:])
     # Attributes may be longer than 64 kB since HDF5 1.8: n(z) can be a long table.
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v108") as file:
+    with h5py.File(path, "w", libver="v108") as file:
         file.create_dataset("convergence", data=fields, chunks=one_map, fletcher32=True)
         file.attrs["first_map"] = first
         file.attrs["record"] = json.dumps(record)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -23,6 +24,7 @@ from jaxmap.reading.calibration import calibrate, complex_shapes
 from jaxmap.reading.roles import columns_option, find_columns, has_positions, require_calibration
 from jaxmap.reading.surveys import REQUIRED, RESPONSES, SURVEYS, Survey, recognise_survey
 from jaxmap.reading.tablefiles import open_columns
+from jaxmap.reading.tableformats import Columns
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,94 @@ def read_shear(
             the values make no catalogue (`jaxmap.catalog.shear_catalog`).
         FileNotFoundError: if there is no such file.
     """
+    reader = open_shapes(
+        source,
+        survey=survey,
+        columns=columns,
+        flip_e1=flip_e1,
+        flip_e2=flip_e2,
+        distortion=distortion,
+        m=m,
+        c1=c1,
+        c2=c2,
+        response=response,
+        hdu=hdu,
+        group=group,
+        drop_invalid=drop_invalid,
+    )
+    return shear_catalog(**reader.calibrated(reader.values(reader.table.load(reader.names))))
+
+
+@dataclass(frozen=True)
+class ShapeReader:
+    """How the columns of one table become shear estimates. Made by `open_shapes`.
+
+    Args:
+        table: the columns.
+        survey: whose conventions are followed.
+        found: names of columns by role.
+        given: numbers by role, which go before columns.
+        distortion, flip_e1, flip_e2, drop_invalid: as in `read_shear`.
+    """
+
+    table: Columns
+    survey: Survey
+    found: Mapping[str, str]
+    given: Mapping[str, np.ndarray]
+    distortion: bool
+    flip_e1: bool
+    flip_e2: bool
+    drop_invalid: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns to load, each once."""
+        return tuple(dict.fromkeys(self.found.values()))
+
+    def values(self, raw: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Loaded columns as numbers by role, with equal weights where there are none."""
+        label = self.table.label
+        values = {
+            role: to_numbers(raw[name], name, role, label) for role, name in self.found.items()
+        }
+        values = _valid_rows(label, values | dict(self.given), self.found, self.drop_invalid)
+        return {"weight": np.ones_like(values["ra"])} | values
+
+    def calibrated(self, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The arguments of `jaxmap.catalog.shear_catalog`."""
+        shapes = complex_shapes(values["e1"], values["e2"])
+        if shapes.size:
+            shapes = calibrate(shapes, values["weight"], values, self.survey, self.distortion)
+        if self.flip_e1:
+            shapes.real *= -1
+        if self.flip_e2:
+            shapes.imag *= -1
+        return {
+            "ra_deg": values["ra"],
+            "dec_deg": values["dec"],
+            "ellipticity": shapes,
+            "weight": values["weight"],
+            "z": values.get("z"),
+        }
+
+
+def open_shapes(
+    source: Any,
+    *,
+    survey: Survey | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    flip_e1: bool | None = None,
+    flip_e2: bool | None = None,
+    distortion: bool | None = None,
+    m: ArrayLike | None = None,
+    c1: ArrayLike | None = None,
+    c2: ArrayLike | None = None,
+    response: ArrayLike | None = None,
+    hdu: int | str | None = None,
+    group: str | None = None,
+    drop_invalid: bool = False,
+) -> ShapeReader:
+    """Find the columns of a catalogue, and read none yet; arguments as of `read_shear`."""
     if survey is not None and not isinstance(survey, Survey):
         raise ValueError(
             f"survey is {survey!r}; expected a preset such as jaxmap.reading.surveys.HSC"
@@ -99,18 +189,16 @@ def read_shear(
     )
     require_calibration(table, taken, found, given)
 
-    raw = table.load(tuple(dict.fromkeys(found.values())))
-    values = {role: to_numbers(raw[name], name, role, table.label) for role, name in found.items()}
-    values = _valid_rows(table.label, values | given, found, drop_invalid)
-    weight = values.get("weight", np.ones_like(values["ra"]))
-    shapes = complex_shapes(values["e1"], values["e2"])
-    if shapes.size:
-        shapes = calibrate(shapes, weight, values, taken, is_distortion)
-    if taken.flip_e1 if flip_e1 is None else flip_e1:
-        shapes.real *= -1
-    if taken.flip_e2 if flip_e2 is None else flip_e2:
-        shapes.imag *= -1
-    return shear_catalog(values["ra"], values["dec"], shapes, weight, values.get("z"))
+    return ShapeReader(
+        table=table,
+        survey=taken,
+        found=found,
+        given=given,
+        distortion=is_distortion,
+        flip_e1=taken.flip_e1 if flip_e1 is None else flip_e1,
+        flip_e2=taken.flip_e2 if flip_e2 is None else flip_e2,
+        drop_invalid=drop_invalid,
+    )
 
 
 def to_numbers(column: Any, name: str, role: str, label: str) -> np.ndarray:
@@ -143,7 +231,7 @@ def to_numbers(column: Any, name: str, role: str, label: str) -> np.ndarray:
             f"{values[row : row + 1].tolist()[0]!r}; expected numbers (convert the column, or name "
             f"another, {columns_option(role)})"
         )
-    numbers = values.astype(np.float64)
+    numbers = values.astype(np.float64) if values.size else np.zeros(0)
     numbers[np.broadcast_to(mask, numbers.shape)] = np.nan
     unit = getattr(column, "unit", None)
     if role in ("ra", "dec") and unit is not None:

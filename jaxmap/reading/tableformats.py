@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxmap.texttables import opened, read_text, text_layout
+from jaxmap.hdf5files import check_dataset
+from jaxmap.machine import check_memory
+from jaxmap.texttables import content_of, opened, read_text, text_layout
 
 HasPositions = Callable[[Sequence[str]], bool]
 """Whether a table with these column names can be a catalogue; tells several tables apart."""
@@ -24,14 +26,25 @@ HasPositions = Callable[[Sequence[str]], bool]
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a catalogue, not yet loaded: their names and a function that loads some."""
+    """The columns of a catalogue, not yet loaded: their names and a function that loads some.
+
+    ``stream(names, rows)``, where the file allows it, gives them by so many rows at a time.
+    """
 
     label: str
     names: tuple[str, ...]
     load: Callable[[Sequence[str]], Mapping[str, Any]]
+    stream: Callable[[Sequence[str], int], Iterator[Mapping[str, Any]]] | None = None
 
     def __post_init__(self) -> None:
         refuse_repeated(self.names, self.label)
+
+    def in_parts(self, names: Sequence[str], rows: int) -> Iterator[Mapping[str, Any]]:
+        """Columns, ``rows`` at a time; of files that cannot be read in parts, all at once."""
+        if self.stream is not None:
+            yield from self.stream(names, rows)
+        else:
+            yield self.load(names)
 
 
 def refuse_repeated(names: Sequence[str], label: str) -> None:
@@ -90,20 +103,33 @@ def fits_columns(path: Path, hdu: int | str | None, has_positions: HasPositions)
     def load(names: Sequence[str]) -> dict[str, Any]:
         with reading(path), _bytes_of(path, content) as file, fits.open(file) as hdus:
             data, head = hdus[key].data, hdus[key].columns
-            loaded = {}
-            for name in names:
-                values, null = np.array(data[name]), head[name].null
-                masked = values == null if null is not None and values.dtype.kind in "iu" else False
-                loaded[name] = MaskedColumn(values, mask=masked, unit=head[name].unit)
-            return loaded
+            return taken(data, head, names)
 
-    return Columns(f"{path}[{key}]", tables[key], load)
+    def taken(data: Any, head: Any, names: Sequence[str]) -> dict[str, Any]:
+        loaded = {}
+        for name in names:
+            values, null = np.array(data[name]), head[name].null
+            masked = values == null if null is not None and values.dtype.kind in "iu" else False
+            loaded[name] = MaskedColumn(values, mask=masked, unit=head[name].unit)
+        return loaded
+
+    def stream(names: Sequence[str], rows: int) -> Iterator[dict[str, Any]]:
+        with reading(path), open(path, "rb") as file, fits.open(file, memmap=True) as hdus:
+            head, start, count = hdus[key].columns, 0, len(hdus[key].data)
+            while start < count:
+                part = taken(hdus[key].data[start : start + rows], head, names)
+                yield part
+                start += rows
+
+    return Columns(f"{path}[{key}]", tables[key], load, stream if content is None else None)
 
 
 def _decompressed(path: Path) -> bytes | None:
     """Content of a compressed file; astropy would take one that is cut short for a shorter one."""
     with opened(path) as file:
-        return None if isinstance(file, io.BufferedReader) else file.read()
+        if isinstance(file, io.BufferedReader):
+            return None
+    return content_of(path)
 
 
 def _bytes_of(path: Path, content: bytes | None) -> BinaryIO:
@@ -147,13 +173,39 @@ def hdf5_columns(
 
         with reading(path), h5py.File(path, "r") as file:
             node = file[key]
+            for each in [node] if isinstance(node, h5py.Dataset) else [node[n] for n in names]:
+                check_dataset(each, path)
             if f"{key}.__table_column_meta__" in file:  # astropy keeps masks and units there
                 return Table.read(file, path=key)
             if isinstance(node, h5py.Dataset):
                 return {name: node.fields(name)[:] for name in names}
             return {n: Column(node[n][()], unit=_unit(node[n].attrs)) for n in names}
 
-    return Columns(f"{path}[{key}]", tables[key], load)
+    def stream(names: Sequence[str], rows: int) -> Iterator[Mapping[str, Any]]:
+        from astropy.table import Column
+
+        with reading(path), h5py.File(path, "r") as file:
+            node = file[key]
+            if f"{key}.__table_column_meta__" in file:
+                parts: Iterator[Mapping[str, Any]] = iter([load(names)])
+            elif isinstance(node, h5py.Dataset):
+                read = {name: node.fields(name) for name in names}
+                parts = (
+                    {name: read[name][start : start + rows] for name in names}
+                    for start in range(0, len(node), rows)
+                )
+            else:
+                longest = max(len(node[name]) for name in names)
+                parts = (
+                    {
+                        name: Column(node[name][start : start + rows], unit=_unit(node[name].attrs))
+                        for name in names
+                    }
+                    for start in range(0, longest, rows)
+                )
+            yield from parts
+
+    return Columns(f"{path}[{key}]", tables[key], load, stream)
 
 
 def _unit(attributes: Mapping[str, Any]) -> str | None:
@@ -172,9 +224,14 @@ def parquet_columns(path: Path) -> Columns:
             f'reading {path} needs pyarrow, which is not installed: pip install "jaxmap[io]"'
         ) from error
     with reading(path):
-        schema = parquet.read_schema(path)
+        about = parquet.read_metadata(path)
+        schema = about.schema.to_arrow_schema()
 
     def load(names: Sequence[str]) -> Mapping[str, Any]:
+        # Repeated values take no room in the file, and much in memory.
+        needed = 8.0 * about.num_rows * len(names)
+        remedy = "is it what it should be? Give a part of it, or use a larger machine"
+        check_memory(needed, f"reading {about.num_rows} rows of {path}", remedy, host=True)
         with reading(path):
             if b"table_meta_yaml" in (schema.metadata or {}):  # astropy keeps units there
                 from astropy.table import Table
@@ -183,7 +240,16 @@ def parquet_columns(path: Path) -> Columns:
             table = parquet.read_table(path, columns=list(names))
             return {name: table[name].to_numpy() for name in names}
 
-    return Columns(str(path), tuple(schema.names), load)
+    def stream(names: Sequence[str], rows: int) -> Iterator[Mapping[str, Any]]:
+        with reading(path):
+            if b"table_meta_yaml" in (schema.metadata or {}):
+                yield load(names)
+                return
+            with parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(rows, columns=list(names)):
+                    yield {name: batch[name].to_numpy(zero_copy_only=False) for name in names}
+
+    return Columns(str(path), tuple(schema.names), load, stream)
 
 
 def text_columns(path: Path, kind: str) -> Columns:
@@ -209,8 +275,13 @@ def reading(path: Path) -> Iterator[None]:
             # astropy only warns of FITS files that are cut short, and returns part of them.
             warnings.filterwarnings("error", message=".*truncated|Error validating header")
             yield
-    except (MemoryError, ImportError):
+    except ImportError:
         raise
+    except MemoryError as error:
+        raise ValueError(
+            f"{path} needs more memory than there is; is it what it should be? Fetch it again, "
+            "give a part of it, or use a larger machine"
+        ) from error
     except Exception as error:  # zlib, lzma, struct, pyarrow ... each with a class of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
@@ -228,7 +299,10 @@ def _choose(
     holders = [key for key, names in tables.items() if has_positions(names)]
     if not holders:
         found = "; ".join(f"{key}: {listed(names, 8)}" for key, names in tables.items())
-        raise ValueError(f"{path}: no {what} holds ra and dec (found {found or 'no table'})")
+        raise ValueError(
+            f"{path}: no {what} holds ra and dec (found {found or 'no table'}); give the file of a "
+            "catalogue, or name its columns, columns={'ra': 'name', ...} (--columns ra=name,...)"
+        )
     return holders
 
 

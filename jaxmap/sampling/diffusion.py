@@ -52,24 +52,32 @@ def integrate(
     Returns:
         The clean field, shape ``(ny, nx)``.
     """
+    return integrate_watched(denoise, start, levels, variance)[0]
+
+
+def integrate_watched(
+    denoise: Denoise, start: jax.Array, levels: jax.Array, variance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`integrate`, and whether the field was finite after each level, shape ``(n,)``."""
 
     def advance(
         carry: tuple[jax.Array, jax.Array], steps: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         field, before = carry
         level, lower, ratio = steps
         toward = denoise(field, level) - field
         mean = field + _filtered(toward, 1 + variance / level**2)
         ahead = mean + 0.5 * ratio * (mean - before)
         shrink = jnp.sqrt((variance + lower**2) / (variance + level**2))
-        return (ahead + _filtered(field - ahead, shrink), mean), None
+        cleaner = ahead + _filtered(field - ahead, shrink)
+        return (cleaner, mean), jnp.all(jnp.isfinite(cleaner))
 
     step = jnp.log(levels[:-1] / levels[1:])
     # First order where the first step has no predecessor, and the last no finite length.
     ratio = jnp.concatenate([jnp.zeros(1), step[1:] / step[:-1], jnp.zeros(1)])
     lower = jnp.append(levels[1:], 0)
-    (field, _), _ = jax.lax.scan(advance, (start, start), (levels, lower, ratio))
-    return field
+    (field, _), finite = jax.lax.scan(advance, (start, start), (levels, lower, ratio))
+    return field, finite
 
 
 def ancestral(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import logging
-import zipfile
-import zlib
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.arrayfiles import read_arrays
 from jaxmap.files import atomic_path
 from jaxmap.matter_power import PLANCK18, Cosmology, cache_directory
 
@@ -125,12 +124,11 @@ def write_halo_table(path: Path, table: HaloTable, cosmology: Cosmology) -> None
 def read_halo_table(path: Path, cosmology: Cosmology) -> HaloTable | None:
     """A table from ``.npz``; None for a file that is missing, damaged or of another cosmology."""
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            made_for = file["cosmology"]
-            arrays = [file[name] for name in _ARRAYS]
-    except (FileNotFoundError, NotADirectoryError):
+        there = read_arrays(path)
+        made_for, arrays = there["cosmology"], [there[name] for name in _ARRAYS]
+    except FileNotFoundError:
         return None
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, ValueError) as error:
         log.warning("ignoring the damaged table of haloes in %s (%s)", path, error)
         return None
     shape = arrays[1].shape + arrays[0].shape

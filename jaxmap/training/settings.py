@@ -215,7 +215,7 @@ def read_training(path: str | Path) -> tuple[Training, dict[str, Any]]:
     """
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read the configuration {path}: {error}") from error
     try:
         return training_from(table), table

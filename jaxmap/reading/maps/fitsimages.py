@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import warnings
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from jaxmap.machine import check_memory
 from jaxmap.reading.maps.mapfile import MapFile, choose, only
 from jaxmap.reading.tableformats import reading
 from jaxmap.texttables import opened
@@ -39,6 +41,12 @@ def fits_image(path: Path, dataset: str | None) -> MapFile:
         }
     planes = {name: image for name, image in images.items() if len(image[1]) == 2} or images
     position, shape, pixel_arcmin = planes[only(path, choose(path, planes, dataset))]
+    check_memory(
+        8 * math.prod(shape),
+        f"reading an image of {shape} pixels from {path}",
+        "is it what it should be? Fetch it again, or use a larger machine",
+        host=True,
+    )
 
     def read(_: Any) -> np.ndarray:
         # Our own handle: astropy leaves its one open when a file is cut short.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmap.hdf5files import check_dataset
 from jaxmap.reading.maps.mapfile import MapFile, choose, only
 from jaxmap.reading.tableformats import reading
 
@@ -32,6 +33,7 @@ def hdf5_datasets(path: Path, dataset: str | None) -> MapFile:
 
         def keep(name: str, node: Any) -> None:
             if isinstance(node, h5py.Dataset) and node.dtype.kind == "f" and node.ndim > 1:
+                check_dataset(node, path, planes=node.ndim > 2)
                 found[name] = node.shape
 
         wanted = (dataset or "").strip("/")

@@ -11,17 +11,13 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from jaxmap.arrayfiles import read_header
 from jaxmap.reading.maps.mapfile import MapFile, choose, only, refuse_dataset
 from jaxmap.reading.tableformats import reading
-
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 def npy_array(path: Path, dataset: str | None) -> MapFile:
@@ -57,15 +53,10 @@ def npz_array(path: Path, dataset: str | None) -> MapFile:
 
 def _maps(path: Path, member: str | None, size: int, pixel_arcmin: float | None) -> MapFile:
     with reading(path), _stream(path, member) as stream:
-        shape, fortran, dtype = _header(stream)
+        shape, fortran, dtype = read_header(stream, size)
         start = stream.tell()
     if dtype.kind != "f":
         raise ValueError(f"{path} holds {dtype}; expected floating-point numbers")
-    if start + math.prod(shape) * dtype.itemsize != size:
-        raise ValueError(
-            f"{path}: its header promises {dtype} of shape {shape}, which is not what its {size} "
-            "bytes hold; the file is cut short or damaged: write it again"
-        )
     cube = len(shape) == 3
     if cube and fortran:
         raise ValueError(f"{path} has Fortran order; save np.ascontiguousarray of it instead")
@@ -79,13 +70,6 @@ def _maps(path: Path, member: str | None, size: int, pixel_arcmin: float | None)
         return np.frombuffer(content, dtype).reshape(plane, order="F" if fortran else "C")
 
     return MapFile(path, range(shape[0]) if cube else (None,), plane, pixel_arcmin, read)
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    if version not in _HEADERS:
-        raise ValueError(f"npy format {version} is not one of plain arrays")
-    return _HEADERS[version](stream)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmap.hdf5files import check_dataset
 from jaxmap.reading.maps.mapfile import MapFile, refuse_dataset
 from jaxmap.reading.tableformats import reading
 
@@ -33,6 +34,7 @@ def simulated_maps(path: Path, dataset: str | None) -> MapFile:
 
     refuse_dataset(path, dataset)
     with reading(path), h5py.File(path, "r") as file:
+        check_dataset(file["convergence"], path, planes=True)
         num, *shape = file["convergence"].shape
         first = int(file.attrs["first_map"])
         recipe = json.loads(file.attrs["record"])["recipe"]

@@ -1,0 +1,52 @@
+"""Whether an estimator's work fits into memory, asked before it starts."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxmap.estimators.finite_field import taken_margin
+from jaxmap.machine import check_memory
+
+PLANES = {
+    "ks": 20,
+    "ksplus": 65,
+    "wiener": 35,
+    "glimpse": 100,
+    "mcalens": 110,
+    "deepmass": 125,
+    "dlposterior": 135,
+    "gan": 135,
+}
+"""Maps of the padded grid that a method holds at once: what XLA sets aside for its largest program
+(15, 58, 24, 78, 81, 113 and 119; ``memory_analysis`` of a compiled function), and input, B mode
+and result. Of a network, the shipped one's."""
+
+
+def check_map_memory(
+    method: str, shape: tuple[int, int], margin: int | None, num_samples: int = 0
+) -> None:
+    """Refuse a map that needs more memory than there is.
+
+    Args:
+        method: name of the estimator.
+        shape: of the field.
+        margin: around it; None for the default.
+        num_samples: that are kept in memory; on a CPU they are drawn one by one, else eight at
+            once.
+
+    Raises:
+        ValueError: if it does, with the options that make it smaller.
+    """
+    taken = taken_margin(shape, margin)
+    padded = (shape[0] + 2 * taken) * (shape[1] + 2 * taken)
+    at_once = 1 if jax.default_backend() == "cpu" or num_samples < 2 else min(num_samples, 8)
+    itemsize = jnp.zeros((), float).dtype.itemsize
+    needed = itemsize * (PLANES[method] * at_once * padded + num_samples * shape[0] * shape[1])
+    fewer = ", or draw fewer samples (--num-samples)" if num_samples else ""
+    check_memory(
+        needed,
+        f"a {method} map of {shape[1]} x {shape[0]} pixels with a margin of {taken}",
+        f"take larger pixels (--pixel-arcmin), a part of the field (--size) or a smaller --margin"
+        f"{fewer}",
+    )

@@ -1,0 +1,202 @@
+"""Estimators as pure functions, on as many devices as there are: a patch on each.
+
+`patch_solver` takes what `jaxmap.methods.build_estimator` builds. Inversion, Wiener filter,
+DeepMass and the diffusion and Gibbs samples of the learned posterior are pure, and run by
+``shard_map`` over the axis ``patch`` of a mesh of devices: every device runs the same program on
+one patch, whether it is alone or not, so results do not depend on the number of devices (those of
+the learned posterior do in their last bits, since XLA compiles for the number it sees). Other
+estimators work on the host, one patch after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxmap.catalog import ShearMap
+from jaxmap.denoiser import denoise_shear
+from jaxmap.estimators import DeepMass, Estimator, KaiserSquires, SampledPosterior, Wiener
+from jaxmap.estimators.finite_field import inner, pad_shear
+from jaxmap.gaussian_posterior import gaussian_fluctuation, turned, wiener_b_mode
+from jaxmap.prior import GaussianPrior
+from jaxmap.sampler_prior import gaussian_part, prior_on
+from jaxmap.samplers import Diffusion, Gibbs
+from jaxmap.spectra import mode_variance
+
+Maps = dict[str, jax.Array]
+"""``mean``, ``std``, ``b_mode`` and ``samples``, as far as there are, and the ``residual`` of an
+iterative solver."""
+
+Pure = Callable[[Any, jax.Array, ShearMap], Maps]
+"""Arrays of the estimator, key and shear in, maps out."""
+
+
+@dataclass(frozen=True)
+class PatchSolver:
+    """Makes the maps of patches. Made by `patch_solver`.
+
+    Args:
+        estimator: the estimator.
+        pure: of arrays, keys and shear of as many patches as the mesh has devices, or None.
+        arrays: of the estimator.
+        mesh: the devices.
+    """
+
+    estimator: Estimator
+    pure: Callable[[Any, jax.Array, ShearMap], Maps] | None
+    arrays: Any
+    mesh: Mesh
+
+    def __call__(
+        self, keys: Sequence[jax.Array], shears: Sequence[ShearMap]
+    ) -> list[dict[str, np.ndarray]]:
+        """Maps of every patch, on the host.
+
+        Args:
+            keys: one for every patch.
+            shears: of one shape.
+
+        Raises:
+            FloatingPointError: if a map is not finite.
+        """
+        if self.pure is None:
+            return [_on_host(self.estimator, *one) for one in zip(keys, shears, strict=True)]
+        size = self.mesh.size
+        results: list[dict[str, np.ndarray]] = []
+        for start in range(0, len(keys), size):
+            group = list(range(start, min(start + size, len(keys))))
+            filled = group + [group[-1]] * (size - len(group))  # so that one program serves all
+            stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(shears[i] for i in filled))
+            spread = NamedSharding(self.mesh, PartitionSpec("patch"))
+            inputs = jax.device_put((jnp.stack([keys[i] for i in filled]), stacked), spread)
+            maps = jax.device_get(self.pure(self.arrays, *inputs))
+            results += [{name: maps[name][i] for name in maps} for i in range(len(group))]
+        for maps in results:
+            _require_finite(maps)
+        return results
+
+
+def patch_solver(
+    estimator: Estimator, num_samples: int, devices: Sequence[jax.Device] | None = None
+) -> PatchSolver:
+    """The estimator on devices.
+
+    Args:
+        estimator: one of `jaxmap.methods.build_estimator`.
+        num_samples: of the posterior.
+        devices: one or more; all local ones by default.
+    """
+    mesh = Mesh(np.array(jax.local_devices() if devices is None else devices), ("patch",))
+    found = _pure_part(estimator, num_samples)
+    if found is None:
+        return PatchSolver(estimator, None, None, mesh)
+    function, arrays = found
+
+    def of_block(arrays: Any, keys: jax.Array, shears: ShearMap) -> Maps:
+        one = jax.tree.map(lambda values: values[0], (keys, shears))
+        return jax.tree.map(lambda values: values[None], function(arrays, *one))
+
+    everywhere, apart = PartitionSpec(), PartitionSpec("patch")
+    program = jax.shard_map(
+        of_block, mesh=mesh, in_specs=(everywhere, apart, apart), out_specs=apart, check_vma=False
+    )
+    return PatchSolver(estimator, jax.jit(program), arrays, mesh)
+
+
+def _pure_part(estimator: Estimator, num_samples: int) -> tuple[Pure, Any] | None:
+    """The estimator as a pure function and its arrays; None if it works on the host."""
+    if isinstance(estimator, KaiserSquires):
+        return partial(_inversion, estimator=estimator), None
+    if isinstance(estimator, DeepMass):
+        return partial(_deepmass, margin=estimator.margin), estimator.denoiser
+    if isinstance(estimator, Wiener):
+        return partial(_wiener, estimator=estimator, num=num_samples), estimator.spectrum
+    if isinstance(estimator, SampledPosterior) and isinstance(estimator.sampler, Diffusion | Gibbs):
+        sampler, margin = estimator.sampler, estimator.margin
+        return partial(_sampled, sampler=sampler, margin=margin, num=num_samples), estimator.prior
+    return None
+
+
+def _inversion(arrays: Any, key: jax.Array, shear: ShearMap, *, estimator: KaiserSquires) -> Maps:
+    del arrays
+    result = estimator(key, shear)
+    assert result.std is not None and result.b_mode is not None
+    return {"mean": result.convergence, "std": result.std, "b_mode": result.b_mode}
+
+
+def _deepmass(denoiser: Any, key: jax.Array, shear: ShearMap, *, margin: int | None) -> Maps:
+    del key
+    padded, taken = pad_shear(shear, margin)
+    result = denoise_shear(denoiser, padded)
+    b_mode = denoise_shear(denoiser, turned(padded)).wiener
+    maps = {"mean": result.mean, "std": result.std, "b_mode": b_mode}
+    return {name: inner(values, taken) for name, values in maps.items()}
+
+
+def _wiener(spectrum: Any, key: jax.Array, shear: ShearMap, *, estimator: Wiener, num: int) -> Maps:
+    padded, taken = pad_shear(shear, estimator.margin)
+    prior = GaussianPrior(mode_variance(spectrum, padded.grid))
+    solution, info = estimator.solver(padded, prior, estimator.phase)
+    b_mode, _ = estimator.solver(turned(padded), prior, estimator.phase)
+
+    def fluctuation(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        one = jax.random.fold_in(key, number)
+        draw, info = gaussian_fluctuation(one, padded, prior, estimator.phase, estimator.solver)
+        return inner(draw, taken), info.residual
+
+    draws, residuals = jax.lax.map(fluctuation, jnp.arange(num))
+    mean = inner(solution, taken)
+    return {
+        "mean": mean,
+        "std": jnp.sqrt(jnp.mean(draws**2, axis=0)),
+        "b_mode": inner(b_mode, taken),
+        "samples": mean[None] + draws,
+        "residual": jnp.maximum(info.residual, jnp.max(residuals)),
+    }
+
+
+def _sampled(
+    source: Any,
+    key: jax.Array,
+    shear: ShearMap,
+    *,
+    sampler: Diffusion | Gibbs,
+    margin: int | None,
+    num: int,
+) -> Maps:
+    padded, taken = pad_shear(shear, margin)
+    prior = prior_on(source, padded.grid)
+
+    def sample(number: jax.Array) -> jax.Array:
+        return inner(sampler.draw(key, number[None], prior, padded).samples[0], taken)
+
+    samples = jax.lax.map(sample, jnp.arange(num))
+    b_mode = inner(wiener_b_mode(padded, gaussian_part(prior, padded.grid)), taken)
+    std = jnp.std(samples, axis=0, ddof=1)
+    return {"mean": jnp.mean(samples, axis=0), "std": std, "b_mode": b_mode, "samples": samples}
+
+
+def _on_host(estimator: Estimator, key: jax.Array, shear: ShearMap) -> dict[str, np.ndarray]:
+    result = estimator(key, shear)
+    maps = {
+        "mean": result.convergence,
+        "std": result.std,
+        "b_mode": result.b_mode,
+        "samples": result.samples,
+    }
+    return {name: np.asarray(values) for name, values in maps.items() if values is not None}
+
+
+def _require_finite(maps: dict[str, np.ndarray]) -> None:
+    if not all(np.isfinite(values).all() for values in maps.values()):
+        raise FloatingPointError(
+            "the map is not finite: weights are beyond the range of the precision; check the units "
+            "of the noise (--shape-noise), or plan with --x64"
+        )

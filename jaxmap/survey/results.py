@@ -1,0 +1,159 @@
+"""Results of tasks on disk: an HDF5 file for each (patch, chunk of samples), whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from jaxmap.files import atomic_path
+from jaxmap.massmap import MassMap
+from jaxmap.survey.patches import Patch
+from jaxmap.survey.plan import RESULTS, Plan
+
+
+class Task(NamedTuple):
+    """One piece of work.
+
+    Attributes:
+        patch: its number.
+        chunk: of samples, from 0.
+    """
+
+    patch: int
+    chunk: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a task found of its patch; maps have shape ``(ny, nx)``.
+
+    Args:
+        mean: convergence.
+        std: its error, or None.
+        b_mode: B-mode map, or None.
+        mask: True where galaxies are.
+        counts: galaxies per pixel.
+        num_samples: behind ``std``; 0 for a method without.
+        degrees: of freedom of ``std``.
+        samples: shape ``(num_samples, ny, nx)``, or None.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray | None
+    b_mode: np.ndarray | None
+    mask: np.ndarray
+    counts: np.ndarray
+    num_samples: int = 0
+    degrees: int = 0
+    samples: np.ndarray | None = None
+
+
+def result_path(plan: Plan, task: Task) -> Path:
+    return plan.folder / RESULTS / f"patch-{task.patch:07d}-chunk-{task.chunk:04d}.h5"
+
+
+def all_tasks(plan: Plan) -> list[Task]:
+    return [
+        Task(patch.number, chunk)
+        for patch in plan.tiling.patches
+        for chunk in range(plan.num_chunks)
+    ]
+
+
+def missing_tasks(plan: Plan) -> list[Task]:
+    """Tasks without a result."""
+    folder = plan.folder / RESULTS
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return [task for task in all_tasks(plan) if result_path(plan, task).name not in there]
+
+
+def write_result(plan: Plan, task: Task, chunk: Chunk | None) -> None:
+    """Write what a task found; None for a patch without galaxies."""
+    with atomic_path(result_path(plan, task)) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["plan"] = plan.digest
+        file.attrs["empty"] = chunk is None
+        if chunk is None:
+            return
+        file.attrs["num_samples"], file.attrs["degrees"] = chunk.num_samples, chunk.degrees
+        for name in ("mean", "std", "b_mode", "mask", "counts"):
+            values = getattr(chunk, name)
+            if values is not None:
+                file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+        if chunk.samples is not None:
+            one = (1, *chunk.samples.shape[1:])
+            file.create_dataset("samples", data=chunk.samples, chunks=one, fletcher32=True)
+
+
+def read_result(path: Path) -> Chunk | None:
+    """What a task found but for its samples; None for a patch without galaxies.
+
+    Raises:
+        OSError: if the file is damaged.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs["empty"]:
+                return None
+            maps: dict[str, Any] = {
+                name: file[name][:] if name in file else None
+                for name in ("mean", "std", "b_mode", "mask", "counts")
+            }
+            num, degrees = int(file.attrs["num_samples"]), int(file.attrs["degrees"])
+            return Chunk(**maps, num_samples=num, degrees=degrees)
+    except KeyError as error:
+        raise OSError(f"{path} is no result of jaxmap ({error})") from error
+
+
+def patch_results(plan: Plan, patch: Patch) -> list[Path]:
+    """The results of a patch that are there."""
+    tasks = (Task(patch.number, chunk) for chunk in range(plan.num_chunks))
+    return [path for task in tasks if (path := result_path(plan, task)).exists()]
+
+
+def samples_of(paths: list[Path]) -> Iterator[np.ndarray]:
+    """The samples of a patch, one by one, shape ``(ny, nx)``."""
+    for path in paths:
+        with h5py.File(path, "r") as file:
+            for number in range(len(file["samples"]) if "samples" in file else 0):
+                yield file["samples"][number]
+
+
+def patch_map(plan: Plan, patch: Patch) -> MassMap | None:
+    r"""The chunks of a patch as one map; None if none has galaxies or none is there.
+
+    .. math:: m = \frac{\sum_c n_c m_c}{\sum_c n_c}, \qquad
+              s^2 = \frac{\sum_c [f_c s_c^2 + n_c (m_c - m)^2]}{\sum_c f_c + \sum_c n_c - n_0}
+
+    where the last terms count only if chunks differ in their means, as those of sampled means do.
+
+    Raises:
+        OSError: if a result is damaged.
+    """
+    found = [read_result(path) for path in patch_results(plan, patch)]
+    chunks = [chunk for chunk in found if chunk is not None]
+    if not chunks:
+        return None
+    first = chunks[0]
+    mean, std, diagnostics = first.mean, first.std, {}
+    if first.num_samples:
+        counts = np.array([chunk.num_samples for chunk in chunks], float)
+        means = np.stack([chunk.mean for chunk in chunks]).astype(float)
+        centre = np.tensordot(counts, means, 1) / counts.sum()
+        squares = np.zeros_like(centre)
+        for chunk, one in zip(chunks, means, strict=True):
+            assert chunk.std is not None
+            squares += chunk.degrees * chunk.std.astype(float) ** 2
+            squares += chunk.num_samples * (one - centre) ** 2
+        # A sampled mean costs one degree of freedom in all; a chunk has lost one already.
+        lost = 0 if first.degrees == first.num_samples else 1
+        mean = centre.astype(first.mean.dtype)
+        std = np.sqrt(squares / (counts.sum() - lost)).astype(first.mean.dtype)
+        diagnostics = {"num_samples": int(counts.sum()), "chunks": len(chunks)}
+    maps: dict[str, Any] = {"convergence": mean, "std": std, "b_mode": first.b_mode}
+    maps |= {"mask": first.mask.astype(bool), "counts": first.counts}
+    return MassMap(grid=plan.tiling.grid(patch), diagnostics=diagnostics, **maps)

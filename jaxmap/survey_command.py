@@ -1,0 +1,243 @@
+"""What ``jaxmap survey`` does: plan, run, tell, merge."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jaxmap.commands import catalog_options, pixel_of_network, spectrum_of
+from jaxmap.grid import ARCMIN
+from jaxmap.machine import check_disk
+from jaxmap.methods import build_estimator
+from jaxmap.outputs import settings as settings_of
+from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
+from jaxmap.survey.cluster import LOG, Cluster, Report, run_survey
+from jaxmap.survey.forecast import describe, forecast, measure
+from jaxmap.survey.merge import MAPS, Merged, merge_survey
+from jaxmap.survey.plan import Plan, add_to_record, file_hashes, make_plan, read_plan
+from jaxmap.survey.results import Task, missing_tasks
+
+_METHOD = (
+    "method", "smoothing_arcmin", "threshold", "reduced_shear", "sampler", "num_steps", "margin",
+    "seed", "x64", "keep_samples",
+)  # fmt: skip
+_NAMED = 8  # patches in a message
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """``jaxmap survey plan``: a catalogue becomes patches, and a forecast."""
+    if options.catalog is None or options.out is None:
+        missing = "catalogue" if options.catalog is None else "folder of the run"
+        raise ValueError(
+            f"no {missing} given; expected `jaxmap survey plan CONFIG.toml --out RUN`, with "
+            "`catalog` in the configuration or as --catalog"
+        )
+    files, spectrum = catalogue_files(Path(options.catalog)), spectrum_of(options)
+    weights = Path(options.weights) if options.weights else None
+    network = build_estimator(
+        options.method, spectrum, weights=weights, sampler=options.sampler
+    )  # refuses what would fail in every task
+    reading = catalog_options(options)
+    data = file_hashes(files) | {"columns": json.dumps(_plain(reading), sort_keys=True)}
+    plan = make_plan(
+        Path(options.out),
+        stream_galaxies(files, reading),
+        spectrum,
+        {name: getattr(options, name) for name in _METHOD},
+        data,
+        patch_deg=options.patch_deg,
+        pixel_arcmin=pixel_of_network(network, options.pixel_arcmin),
+        overlap_arcmin=options.overlap_arcmin,
+        shape_noise=options.shape_noise,
+        num_samples=options.num_samples,
+        samples_per_task=options.samples_per_task,
+        weights=weights,
+        made_by={"command": options.command, "settings": settings_of(options)},
+    )
+    found = forecast(plan) | (measure(plan) if options.measure else {})
+    add_to_record(plan.folder, "forecast", found)
+    if not options.quiet:
+        print(_describe_plan(plan))
+        print(describe(found))
+        print(f"To run it: jaxmap survey run {plan.folder}")
+    return 0
+
+
+def run_run(options: argparse.Namespace) -> int:
+    """``jaxmap survey run``: do what is missing."""
+    if not options.workers:
+        raise ValueError("--workers is 0; expected 1 or more")
+    plan = read_plan(Path(options.folder))
+    there = missing_tasks(plan)
+    figures = forecast(plan)
+    needed = figures["results_bytes"] * len(there) / figures["tasks"]
+    check_disk(plan.folder, needed, f"results of {len(there):,} tasks", "make room")
+    cluster = Cluster(
+        options.scheduler,
+        options.workers,
+        options.threads,
+        tuple(options.gpus.split(",")) if options.gpus else (),
+        options.patience,
+    )
+    say: Any = (lambda text: None) if options.quiet else _aside
+    try:
+        report = run_survey(
+            plan,
+            cluster,
+            retries=options.retries,
+            together=max(options.together, 1),
+            progress=None if options.quiet else _bar,
+            say=say,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; finished tasks are in {plan.folder}, and the same command goes on"
+        ) from None
+    if not options.quiet:
+        print(_describe_run(plan, report))
+    if report.failed:
+        print(f"jaxmap: warning: {_describe_failures(report.failed)}", file=sys.stderr)
+    return 1 if report.failed else 0
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """``jaxmap survey status``: how far a run is."""
+    plan = read_plan(Path(options.folder))
+    missing, log = missing_tasks(plan), _read_log(plan)
+    total = len(plan.tiling.patches) * plan.num_chunks
+    print(_describe_plan(plan))
+    print(f"{total - len(missing):,} of {total:,} tasks are done.")
+    seconds = [record["seconds"] for record in log if record.get("state") == "done"]
+    if seconds and missing:
+        mean = sum(seconds) / len(seconds)
+        print(f"{mean:.3g} s a task so far: {mean * len(missing) / 3600:.3g} worker hours to go.")
+    open_tasks = set(missing)
+    failed = {
+        task: record["error"]
+        for record in log
+        if record["event"] == "failed"
+        and (task := Task(record["patch"], record["chunk"])) in open_tasks
+    }
+    if failed:
+        print(_describe_failures(failed))
+    for warning, count in sorted(_warnings(log).items()):
+        print(f"{count} tasks warned: {warning}")
+    return 0
+
+
+def run_merge(options: argparse.Namespace) -> int:
+    """``jaxmap survey merge``: maps of the whole survey."""
+    plan = read_plan(Path(options.folder))
+    made = merge_survey(
+        plan,
+        nside=options.nside,
+        num_samples=options.samples,
+        write_patches=options.patches,
+        provenance={"plan": plan.digest, "settings": dict(plan.settings)},
+        progress=lambda parts: _tqdm(parts, "merged", "part", options.quiet),
+    )
+    if not options.quiet:
+        print(_describe_merged(plan, made))
+    return 0
+
+
+def _describe_plan(plan: Plan) -> str:
+    tiling = plan.tiling
+    ny, nx = tiling.shape
+    draws = ""
+    if plan.draws:
+        draws = (
+            f", {plan.settings['num_samples'] * plan.num_chunks} samples in {plan.num_chunks} "
+            "chunks"
+        )
+    return (
+        f"{plan.num_galaxies:,} galaxies, shape noise {max(plan.shape_noise):.3f}; "
+        f"{len(tiling.patches):,} patches of {nx} x {ny} pixels of {tiling.pixel_arcmin:g} arcmin "
+        f"({nx * tiling.pixel_arcmin / 60:.2g} x {ny * tiling.pixel_arcmin / 60:.2g} deg), overlap "
+        f"{tiling.overlap_arcmin:.3g} arcmin; {plan.settings['method']}{draws}."
+    )
+
+
+def _describe_run(plan: Plan, report: Report) -> str:
+    lines = [f"{report.done:,} tasks in {report.seconds:.1f} s."]
+    if report.empty:
+        lines.append(f"{report.empty} patches have no galaxies.")
+    lines += [f"{count} tasks warned: {text}" for text, count in sorted(report.warnings.items())]
+    lines.append(f"To make the maps: jaxmap survey merge {plan.folder}")
+    return "\n".join(lines)
+
+
+def _describe_failures(failed: dict[Task, str]) -> str:
+    reasons: dict[str, list[Task]] = {}
+    for task, error in failed.items():
+        reasons.setdefault(error, []).append(task)
+    lines = [f"{len(failed)} tasks failed and are missing; the same run tries them again."]
+    for error, tasks in reasons.items():
+        patches = sorted({task.patch for task in tasks})
+        more = f" and {len(patches) - _NAMED} more" if len(patches) > _NAMED else ""
+        lines.append(f"  patch {', '.join(map(str, patches[:_NAMED]))}{more}: {error}")
+    return "\n".join(lines)
+
+
+def _describe_merged(plan: Plan, made: Merged) -> str:
+    area = made.num_pixels * 4 * math.pi / (12 * made.nside**2) / (60 * ARCMIN) ** 2
+    lines = [
+        f"{made.num_pixels:,} pixels of nside {made.nside} ({area:,.4g} square degrees) in "
+        f"{plan.folder / MAPS}/."
+    ]
+    for text, patches in (
+        ("have no galaxies", made.empty),
+        ("have no result yet and are left out", made.absent),
+        ("lack some of their samples", made.partial),
+    ):
+        if patches:
+            more = f" and {len(patches) - _NAMED} more" if len(patches) > _NAMED else ""
+            lines.append(f"Patches {', '.join(map(str, patches[:_NAMED]))}{more} {text}.")
+    lines += [f"Patch {patch} is left out: {why}" for patch, why in made.damaged.items()]
+    return "\n".join(lines)
+
+
+def _read_log(plan: Plan) -> list[dict[str, Any]]:
+    """Lines of the log that are whole."""
+    path = plan.folder / LOG
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    records = []
+    for line in text.splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:  # a run was killed while it wrote this
+            continue
+    return records
+
+
+def _warnings(log: list[dict[str, Any]]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for record in log:
+        for warning in record.get("warnings", ()):
+            counted[warning] = counted.get(warning, 0) + 1
+    return counted
+
+
+def _plain(reading: dict[str, Any]) -> dict[str, Any]:
+    survey = reading["survey"]
+    return {**reading, "survey": None if survey is None else survey.name}
+
+
+def _aside(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _bar(total: int, there: int) -> Any:
+    return _tqdm(None, "tasks", "task", False, total=total, initial=there)
+
+
+def _tqdm(parts: Iterable[Any] | None, what: str, unit: str, quiet: bool, **more: Any) -> Any:
+    from tqdm import tqdm
+
+    pause = 0.1 if sys.stderr and sys.stderr.isatty() else 10
+    return tqdm(parts, desc=what, unit=unit, disable=quiet, mininterval=pause, **more)

@@ -1,0 +1,145 @@
+"""Every estimator with any mask and noise: a finite map, or a refusal that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import FIELDS, Field, assert_finite, ended, run_cases, shear_of
+
+from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
+from jaxmap.estimators import (
+    ConditionalGAN,
+    DeepMass,
+    Estimator,
+    KaiserSquires,
+    KSPlus,
+    MaximumPosterior,
+    MCALens,
+    SampledPosterior,
+    Sparse,
+    SurveyDeepMass,
+    Wiener,
+)
+from jaxmap.flags import METHODS
+from jaxmap.generator import Generator, initialise_generator
+from jaxmap.networks.plain_unet import PlainUNet, initialise_plain
+from jaxmap.networks.unet import ResidualUNet, initialise
+from jaxmap.samplers import Annealed, Diffusion, Gibbs
+from jaxmap.sampling.schedule import AnnealingSettings
+from jaxmap.spectra import PowerSpectrum, power_spectrum
+from jaxmap.survey_denoiser import SurveyDenoiser
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    """float32 or float64, whatever the session computes in."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", request.param == "float64")
+    yield request.param
+    jax.config.update("jax_enable_x64", before)
+
+
+def spectrum() -> PowerSpectrum:
+    ell = np.geomspace(10, 2e5, 200)
+    return power_spectrum(ell, 5e-8 / (1 + (ell / 300) ** 1.6))
+
+
+def random_like(shapes: object) -> object:
+    """Parameters of an untrained network, none of them zero."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(scale=0.2, size=leaf.shape)), shapes)
+
+
+def denoiser() -> Denoiser:
+    network = ResidualUNet(channels=(4,), blocks=1, embedding=4, half=False)
+    shapes = jax.eval_shape(lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), KEY)
+    return Denoiser(random_like(shapes), spectrum(), network)
+
+
+def survey_denoiser() -> SurveyDenoiser:
+    network = PlainUNet((4,))
+    shapes = jax.eval_shape(lambda key: initialise_plain(network, key, 1), KEY)
+    return SurveyDenoiser(random_like(shapes), spectrum(), network)
+
+
+def generator() -> Generator:
+    network = PlainUNet((4,))
+    shapes = jax.eval_shape(lambda key: initialise_generator(network, key, 2), KEY)
+    return Generator(random_like(shapes), spectrum(), jnp.asarray(0.03), network)
+
+
+SHORT = AnnealingSettings(
+    sigma_floor=0.2, cooling=0.5, steps_per_level=2, chunk=2, max_rounds=8, flow_steps=2
+)
+ESTIMATORS: dict[str, Callable[[], Estimator]] = {
+    "ks": lambda: KaiserSquires(margin=4),
+    "ksplus": lambda: KSPlus(num_iterations=10, reduced=1, margin=4),
+    "wiener": lambda: Wiener(spectrum(), num_samples=2, margin=4, chunk=2),
+    "glimpse": lambda: Sparse(max_iterations=200, margin=4, reduced=1, reweightings=1),
+    "mcalens": lambda: MCALens(spectrum(), max_iterations=200, margin=4),
+    "deepmass": lambda: DeepMass(denoiser(), margin=4),
+    "deepmass-survey": lambda: SurveyDeepMass(survey_denoiser(), margin=4),
+    "dlposterior": lambda: SampledPosterior(denoiser(), Diffusion(2), 2, margin=4, chunk=2),
+    "dlposterior-gibbs": lambda: SampledPosterior(
+        spectrum(), Gibbs(8, 2, Diffusion(2)), 2, margin=4, chunk=2
+    ),
+    "dlposterior-hmc": lambda: SampledPosterior(spectrum(), Annealed(SHORT), 2, margin=4, chunk=2),
+    "dlposterior-map": lambda: MaximumPosterior(denoiser(), margin=4, num_levels=2),
+    "gan": lambda: ConditionalGAN(generator(), num_samples=2, margin=4, chunk=2),
+}
+
+
+CASES = {
+    "ks": 2000,
+    "ksplus": 1000,
+    "wiener": 150,
+    "glimpse": 24,
+    "mcalens": 60,
+    "deepmass": 1000,
+    "deepmass-survey": 300,
+    "dlposterior": 120,
+    "dlposterior-gibbs": 60,
+    "dlposterior-hmc": 60,
+    "dlposterior-map": 120,
+    "gan": 200,
+}
+"""What seconds allow in CI; the release tier has `ALL` of each, in both precisions."""
+ALL = 2000
+
+
+def always_finite(name: str, num: int) -> None:
+    estimator = ESTIMATORS[name]()
+    finite = 0
+
+    def check(field: Field) -> None:
+        nonlocal finite
+        result = ended(lambda: estimator(KEY, shear_of(field)))
+        assert_finite(result)
+        finite += result is not None
+
+    run_cases(num, FIELDS, check)
+    assert finite > num / 4  # it does not refuse everything
+
+
+def test_every_method_of_the_command_line_is_here():
+    assert {name.split("-")[0] for name in ESTIMATORS} == set(METHODS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32"], indirect=True)
+@pytest.mark.parametrize("name", CASES)
+def test_maps_are_finite_or_refused(name, precision):
+    always_finite(name, CASES[name])
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("precision", ["float32", "float64"], indirect=True)
+@pytest.mark.parametrize("name", CASES)
+def test_maps_are_finite_or_refused_in_all_cases(name, precision):
+    always_finite(name, ALL)

@@ -1,0 +1,111 @@
+"""Learned estimators say when data are not as in their training: scale, noise, power, residuals."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmap.catalog import ShearMap, shear_map
+from jaxmap.cosmology import convergence_power
+from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
+from jaxmap.denoiser_files import Domain, warn_of_residuals, warn_of_spectrum
+from jaxmap.estimators import DeepMass, SampledPosterior
+from jaxmap.grid import Grid
+from jaxmap.matter_power import PLANCK18
+from jaxmap.networks.unet import ResidualUNet, initialise
+from jaxmap.operators import shear_from_convergence
+from jaxmap.prior import GaussianPrior
+from jaxmap.redshifts import redshift_distribution
+from jaxmap.samplers import Diffusion
+from jaxmap.spectra import PowerSpectrum, mode_variance
+
+SHAPE, PIXEL, NOISE = (24, 24), 1.0, 0.05
+KEY = jax.random.key(0)
+DOMAIN = Domain(PIXEL, (0.03, 0.1))
+
+
+@pytest.fixture(scope="module")
+def denoiser(spectrum: PowerSpectrum) -> Denoiser:
+    """Before training, which is the Wiener filter for its spectrum, exactly the right mean here."""
+    network = ResidualUNet(channels=(4,), blocks=1, embedding=4, half=False)
+    shapes = jax.eval_shape(lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), KEY)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    return Denoiser(zeros, spectrum, network)
+
+
+def field(
+    spectrum: PowerSpectrum, pixel: float = PIXEL, noise: float = NOISE, told: float | None = None
+) -> ShearMap:
+    """A periodic field of that power and noise; ``told``, the noise that its weights tell of."""
+    grid = Grid(SHAPE, pixel)
+    truth = GaussianPrior(mode_variance(spectrum, grid)).sample(jax.random.key(1))
+    white = noise * np.random.default_rng(2).normal(size=(2, *SHAPE))
+    shear = np.asarray(shear_from_convergence(truth, grid)) + white[0] + 1j * white[1]
+    return shear_map(shear, grid, noise_std=np.full(SHAPE, noise if told is None else told))
+
+
+def said(caplog: pytest.LogCaptureFixture, denoiser: Denoiser, data: ShearMap) -> str:
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        DeepMass(denoiser, DOMAIN, margin=0)(KEY, data)
+    mean = caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        SampledPosterior(denoiser, Diffusion(4), 2, DOMAIN, margin=0, chunk=2)(KEY, data)
+    return mean + caplog.text
+
+
+@pytest.mark.slow
+def test_data_of_the_training_pass(caplog, denoiser, spectrum):
+    assert said(caplog, denoiser, field(spectrum)) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pixel": 2.0}, ["pixels are 2 arcmin wide", "--pixel-arcmin 1"]),
+        ({"noise": 0.3}, ["noise of a pixel is 0.3", "--method wiener"]),
+        ({"noise": 0.08, "told": 0.05}, ["larger than the weights say", "--shape-noise"]),
+        (
+            {"noise": 0.04, "told": 0.08},
+            ["smaller than the weights say", "check them"],
+        ),
+    ],
+)
+def test_other_surveys_are_told(caplog, denoiser, spectrum, changes, words):
+    text = said(caplog, denoiser, field(spectrum, **changes))
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.slow
+def test_a_sky_of_more_structure_is_told_by_its_residuals(caplog, denoiser, spectrum):
+    """Thirty times the power: the trained prior smooths away what is there."""
+    violent = replace(spectrum, c_ell=30 * spectrum.c_ell)
+    text = said(caplog, denoiser, field(violent))
+    assert "sky is not as the network's training maps" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sigma8", "z", "told"), [(PLANCK18.sigma8, 1.0, False), (0.6, 1.0, True), (None, 0.4, True)]
+)
+def test_another_cosmology_or_depth_is_told(caplog, sigma8, z, told):
+    trained = convergence_power(redshift_distribution(1.0))
+    cosmology = replace(PLANCK18, sigma8=sigma8 or PLANCK18.sigma8)
+    with caplog.at_level(logging.WARNING):
+        warn_of_spectrum(trained, convergence_power(redshift_distribution(z), cosmology))
+    assert ("power spectrum for this n(z) and cosmology" in caplog.text) == told
+
+
+def test_residuals_of_few_pixels_tell_nothing(caplog):
+    warn_of_residuals(1.9, 20, samples=True)
+    warn_of_residuals(0.3, 10_000, samples=False)  # a mean fits part of the noise
+    assert caplog.text == ""
+    warn_of_residuals(1.9, 10_000, samples=False)
+    assert "chi-squared of 1.9" in caplog.text

@@ -1,0 +1,242 @@
+"""Files made to do harm: absurd shapes, bombs, pickles, links elsewhere, text without end."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from jaxmap import machine
+from jaxmap.arrayfiles import read_array, read_arrays
+from jaxmap.benchmark import read_case
+from jaxmap.conformal import read_conformal
+from jaxmap.mapfiles import read_mass_map, read_samples
+from jaxmap.networks.checkpoint import read_checkpoint
+from jaxmap.networks.weights import HEADER, read_weights
+from jaxmap.reading.maps.source import open_maps
+from jaxmap.reading.readers import read_shear
+from jaxmap.redshifts import read_redshift_distribution
+from jaxmap.training.settings import read_training
+
+MIB = 2**20
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with 8 MiB left."""
+    monkeypatch.setattr(machine, "_free_memory", lambda: 8 * MIB)
+
+
+def npy_header(shape: str, descr: str = "'<f8'") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def archive(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return path
+
+
+def npy(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+READERS = {
+    "weights": read_weights,
+    "checkpoint": lambda path: read_checkpoint(path, {}),
+    "case": read_case,
+    "conformal": read_conformal,
+    "redshifts": read_redshift_distribution,
+}
+NAMES = ("__header__", "__record__", "convergence", "observed", "z", "n")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (npy_header("(1000000000000,)") + bytes(64), "promises"),
+        (npy_header("(-1,)") + bytes(64), "promises"),
+        (npy_header("(1000000000000,)", "'S0'"), "neither numbers nor text"),
+        (npy_header("(" * 5000), "file.npz"),
+        (npy(np.array([{"a": 1}], object)), "object"),
+        (b"\x93NUMPY\x09\x00" + bytes(200), "npy format"),
+    ],
+    ids=["absurd", "negative", "of no bytes", "nested", "pickle", "future"],
+)
+def test_headers_of_archives_are_not_believed(tmp_path, reader, content, said):
+    path = archive(tmp_path / "file.npz", **dict.fromkeys(NAMES, content))
+    with pytest.raises(ValueError, match=said):
+        READERS[reader](path)
+
+
+def test_archives_that_unpack_into_more_than_memory(tmp_path, little_memory):
+    content = npy(np.zeros(2 * MIB))
+    path = archive(tmp_path / "bomb.npz", zipfile.ZIP_DEFLATED, **{HEADER: content})
+    assert path.stat().st_size < MIB / 10
+    with pytest.raises(ValueError, match=r"needs about 0\.0 GiB of memory|of memory, and"):
+        read_weights(path)
+    small = archive(tmp_path / "small.npz", zipfile.ZIP_DEFLATED, a=npy(np.zeros(1000)))
+    np.testing.assert_array_equal(read_arrays(small)["a"], np.zeros(1000))
+    (tmp_path / "large.npy").write_bytes(content)
+    with pytest.raises(ValueError, match="of memory, and"):
+        read_array(tmp_path / "large.npy")
+
+
+def test_names_in_archives_lead_nowhere(tmp_path):
+    path = archive(tmp_path / "in.npz", **{"../outside": npy(np.ones(2))})
+    assert list(read_arrays(path)) == ["../outside"]  # a name like any other: nothing is unpacked
+    assert sorted(p.name for p in tmp_path.parent.glob("outside*")) == []
+    twice = io.BytesIO()
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(twice, "w") as file:
+        for value in (1, 2):
+            file.writestr("a.npy", npy(np.full(2, value)))
+    (tmp_path / "twice.npz").write_bytes(twice.getvalue())
+    with pytest.raises(ValueError, match="one name"):
+        read_arrays(tmp_path / "twice.npz")
+
+
+def test_settings_nested_without_end(tmp_path):
+    deep = tmp_path / "deep.toml"
+    deep.write_text("a = " + "[" * 20_000 + "]" * 20_000)
+    with pytest.raises(ValueError, match="cannot read the configuration"):
+        read_training(deep)
+    header = np.frombuffer(b"[" * 100_000, np.uint8)
+    path = archive(tmp_path / "deep.npz", **{HEADER: npy(header)})
+    with pytest.raises(ValueError, match="not a whole file of jaxmap weights"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["galaxies.csv.gz", "galaxies.fits.gz", "galaxies.csv"])
+def test_catalogues_that_unpack_into_more_than_memory(tmp_path, little_memory, name):
+    path = tmp_path / name
+    table = Table({n: np.zeros(200_000) for n in ("ra", "dec", "e1", "e2")})
+    table.write(path, format="fits" if "fits" in name else "ascii.csv")
+    with pytest.raises(ValueError, match="quarter of the memory"):
+        read_shear(path)
+
+
+def test_parquet_of_many_equal_rows(tmp_path, little_memory):
+    path = tmp_path / "galaxies.parquet"
+    Table({n: np.zeros(400_000) for n in ("ra", "dec", "e1", "e2")}).write(path)
+    assert path.stat().st_size < MIB / 4
+    with pytest.raises(ValueError, match="400000 rows"):
+        read_shear(path)
+
+
+def hdf5(path: Path, shape: tuple[int, ...]) -> Path:
+    """Datasets that hold nothing, and claim a shape."""
+    with h5py.File(path, "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file.create_dataset(name, shape, "f8", chunks=(1, *shape[1:])[: len(shape)])
+    return path
+
+
+def test_hdf5_that_claims_an_absurd_shape(tmp_path, little_memory):
+    with pytest.raises(ValueError, match="of memory, and"):
+        read_shear(hdf5(tmp_path / "galaxies.h5", (10**13,)))
+    path = tmp_path / "samples.nc"
+    with h5py.File(path, "w") as file:
+        file.attrs["grid"] = json.dumps({"shape": [9, 9], "pixel_arcmin": 1, "centre_deg": None})
+        file.create_dataset("posterior/kappa", (1, 10**9, 9, 9), "f4", chunks=(1, 1, 9, 9))
+    with pytest.raises(ValueError, match="of memory, and"):
+        read_samples(path)
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file.create_dataset("kappa", (2, 10**6, 10**6), "f4", chunks=(1, 9, 9))
+    with pytest.raises(ValueError, match="of memory, and"):
+        open_maps(tmp_path / "maps.h5", pixel_arcmin=1.0)
+
+
+def test_hdf5_that_leads_to_other_files(tmp_path):
+    secret = tmp_path / "secret" / "private.h5"
+    secret.parent.mkdir()
+    rng = np.random.default_rng(0)
+    with h5py.File(secret, "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file[name] = rng.uniform(0, 0.5, 9)
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    with h5py.File(shown / "link.h5", "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file[name] = h5py.ExternalLink("../secret/private.h5", name)
+    with h5py.File(shown / "virtual.h5", "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            layout = h5py.VirtualLayout((9,), "f8")
+            layout[:] = h5py.VirtualSource("../secret/private.h5", name, (9,))
+            file.create_virtual_dataset(name, layout)
+    raw = tmp_path / "secret" / "raw"
+    raw.write_bytes(rng.uniform(0, 0.5, 9).tobytes())
+    with h5py.File(shown / "raw.h5", "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file.create_dataset(name, (9,), "f8", external=[("../secret/raw", 0, 72)])
+    for name in ("link", "virtual", "raw"):
+        with pytest.raises(ValueError, match="outside its folder"):
+            read_shear(shown / f"{name}.h5")
+    # The control: inside the folder it is a survey in several files, as DES has them.
+    (shown / "part.h5").write_bytes(secret.read_bytes())
+    with h5py.File(shown / "whole.h5", "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file[name] = h5py.ExternalLink("part.h5", name)
+    assert len(read_shear(shown / "whole.h5")) == 9
+
+
+def test_fits_maps_that_claim_an_absurd_shape(tmp_path):
+    header = fits.PrimaryHDU(np.zeros((4, 4))).header
+    header["NAXIS1"], header["NAXIS2"] = 10**7, 10**7
+    content = header.tostring().encode() + bytes(2880)
+    for name, data in (("map.fits", content), ("gz.fits", gzip.compress(content))):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match="not a whole jaxmap map"):
+            read_mass_map(tmp_path / name)
+    with pytest.raises(ValueError, match=r"of memory, and|cut short"):
+        open_maps(tmp_path / "map.fits", pixel_arcmin=1.0)[0]
+
+
+def test_objects_in_hdf5_are_not_unpickled(tmp_path):
+    path = tmp_path / "objects.h5"
+    with h5py.File(path, "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            words = [pickle.dumps(1).hex()] * 3
+            file.create_dataset(name, data=words, dtype=h5py.string_dtype())
+    with pytest.raises(ValueError, match="is not numeric"):
+        read_shear(path)
+
+
+@pytest.mark.slow
+def test_a_bomb_takes_no_memory(tmp_path):
+    """In a process that may take 4 GiB of address space: refused, where numpy runs out."""
+    path = archive(tmp_path / "bomb.npz", a=npy_header("(4000000000,)") + bytes(64))
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from jaxmap.arrayfiles import read_arrays\n"
+        "limit = 4 * 2**30\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "def ended(work):\n"
+        "    try: work()\n"
+        "    except Exception as error: return type(error).__name__\n"
+        "print(ended(lambda: read_arrays(sys.argv[1])))\n"
+        "print(ended(lambda: np.load(sys.argv[1])['a']))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    run = [sys.executable, "-c", code, str(path)]
+    ours, numpys, peak = subprocess.run(
+        run, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert ours == "ValueError" and "Memory" in numpys
+    assert int(peak) * 1024 < 2**30
