@@ -37,8 +37,8 @@ REFERENCE = {
         "estimators.kaiser_squires", "estimators.ks_plus", "estimators.wiener",
         "estimators.sparse", "estimators.mcalens", "estimators.deepmass",
         "estimators.survey_deepmass", "estimators.sampled", "estimators.maximum",
-        "estimators.conditional_gan", "estimators.hong", "estimators.resampled", "estimators.finite_field",
-        "galaxies",
+        "estimators.conditional_gan", "estimators.hong", "estimators.resampled",
+        "estimators.finite_field", "galaxies",
     ),
     "Posterior and samplers": (
         "prior", "gaussian_posterior", "wiener_solvers", "denoiser", "denoiser_files",
@@ -63,8 +63,8 @@ REFERENCE = {
     "Simulation and training": (
         "simulation.fields", "simulation.build", "simulation.lightcone", "simulation.survey",
         "simulation.mock_survey", "simulation.presets", "simulation.masks", "simulation.recipe",
-        "simulation.streaming", "simulation.cluster_fields", "production.maps", "production.surveys", "training.settings",
-        "training.loop",
+        "simulation.streaming", "simulation.cluster_fields", "production.maps",
+        "production.surveys", "training.settings", "training.loop",
     ),
 }  # fmt: skip
 """Modules that users call, by topic."""
