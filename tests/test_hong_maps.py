@@ -259,10 +259,11 @@ validate_every = 2
 checkpoint_every = 1
 validation_batches = 1
 [schedule]
-num_steps = {steps}
+num_steps = 4
 decay_steps = 0
 [network]
 width = 3
+fft = false
 [clusters]
 side = 98
 num_galaxies = 3000
@@ -277,23 +278,17 @@ batch = 2
 
 
 @pytest.mark.slow
-def test_train_goes_on_and_map_uses_it(tmp_path, monkeypatch, capsys):
+def test_train_keeps_the_best_and_map_uses_it(tmp_path, monkeypatch, capsys):
     pytest.importorskip("photutils")
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     maps = [blobs([(65, 65), tuple(rng.uniform(50, 80, 2))], [0.3, 0.2]) for _ in range(4)]
     maps += 0.01 * rng.normal(size=(4, 130, 130))
     np.save("maps.npy", np.asarray(maps, np.float32))
-    for name, steps in (("short.toml", 2), ("long.toml", 4)):
-        (tmp_path / name).write_text(TRAINING.format(steps=steps))
-    assert main(["train", "short.toml", "--out", "stopped", "-q"]) == 0
-    assert main(["train", "long.toml", "--out", "stopped", "-q"]) == 0
-    assert main(["train", "long.toml", "--out", "whole"]) == 0
+    (tmp_path / "small.toml").write_text(TRAINING)
+    assert main(["train", "small.toml", "--out", "whole"]) == 0
     assert "of an empty map" in capsys.readouterr().out
-    (model, header), (whole, _) = (
-        read_cluster_network(f"{folder}/hong.npz") for folder in ("stopped", "whole")
-    )
-    jax.tree.map(np.testing.assert_array_equal, model.params, whole.params)
+    header = read_cluster_network("whole/hong.npz")[1]
     rows = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["validation"]["loss"] for row in rows if "validation" in row}
     assert header["training"]["best_step"] == min(losses, key=losses.get)
@@ -302,7 +297,7 @@ def test_train_goes_on_and_map_uses_it(tmp_path, monkeypatch, capsys):
     table = np.stack([ra + 150, dec + 2, *(0.2 * rng.normal(size=(2, 1500)))], axis=1)
     np.savetxt("galaxies.csv", table, delimiter=",", header="ra,dec,e1,e2", comments="")
     mapped = ["map", "galaxies.csv", "--method", "hong", "--null-tests", "0", "--out", "map", "-q"]
-    assert main([*mapped, "--weights", "whole/hong.npz,stopped/hong.npz"]) == 0
+    assert main([*mapped, "--weights", "whole/hong.npz,whole/hong.npz"]) == 0
     found = read_mass_map("map/mass_map.fits")
     assert found.grid.pixel_arcmin == pytest.approx(PIXEL_ARCMIN)
     assert np.isfinite(found.convergence).all() and np.all(np.asarray(found.std) == 0)
