@@ -28,12 +28,12 @@ def check_dataset(dataset: Any, path: Path, planes: bool = False) -> None:
     for name in _other_files(dataset):
         if path.resolve().parent not in (path.parent / name).resolve().parents:
             raise ValueError(
-                f"{path} refers to {name}, outside its folder; copy the data into one file"
+                f"{dataset.name} lies in {name}, outside its folder; copy the data into one file"
             )
     shape = dataset.shape[1:] if planes else dataset.shape
     check_memory(
         math.prod(shape or ()) * dataset.dtype.itemsize,
-        f"reading {getattr(dataset, 'name', 'a dataset')} of {path}",
+        f"its dataset {getattr(dataset, 'name', '')}",
         "is it what it should be? Fetch it again, or use a larger machine",
         host=True,
     )

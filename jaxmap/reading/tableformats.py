@@ -283,7 +283,7 @@ def reading(path: Path) -> Iterator[None]:
             "give a part of it, or use a larger machine"
         ) from error
     except Exception as error:  # zlib, lzma, struct, pyarrow ... each with a class of its own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:600] or type(error).__name__
         raise ValueError(
             f"cannot read {path}: {reason}; the file is cut short, damaged or of another layout: "
             "fetch or write it again"
