@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import FIELDS, Field, assert_finite, ended, run_cases, shear_of
+from cases import FIELDS, GRID, Field, assert_finite, ended, run_cases, shear_of
 
+from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
 from jaxmap.estimators import (
     ConditionalGAN,
     DeepMass,
     Estimator,
+    HongCNN,
     KaiserSquires,
     KSPlus,
     MaximumPosterior,
@@ -26,6 +28,8 @@ from jaxmap.estimators import (
 )
 from jaxmap.flags import METHODS
 from jaxmap.generator import Generator, initialise_generator
+from jaxmap.grid import Grid
+from jaxmap.networks.hong import HongNetwork, initialise_hong
 from jaxmap.networks.plain_unet import PlainUNet, initialise_plain
 from jaxmap.networks.unet import ResidualUNet, initialise
 from jaxmap.samplers import Annealed, Diffusion, Gibbs
@@ -74,6 +78,11 @@ def generator() -> Generator:
     return Generator(random_like(shapes), spectrum(), jnp.asarray(0.03), network)
 
 
+def cluster_network() -> ClusterNetwork:
+    network = HongNetwork(width=3)
+    return ClusterNetwork(initialise_hong(network, KEY), jnp.asarray(0.1), network, side=101)
+
+
 SHORT = AnnealingSettings(
     sigma_floor=0.2, cooling=0.5, steps_per_level=2, chunk=2, max_rounds=8, flow_steps=2
 )
@@ -92,6 +101,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "dlposterior-hmc": lambda: SampledPosterior(spectrum(), Annealed(SHORT), 2, margin=4, chunk=2),
     "dlposterior-map": lambda: MaximumPosterior(denoiser(), margin=4, num_levels=2),
     "gan": lambda: ConditionalGAN(generator(), num_samples=2, margin=4, chunk=2),
+    "hong": lambda: HongCNN((cluster_network(),)),
 }
 
 
@@ -108,6 +118,7 @@ CASES = {
     "dlposterior-hmc": 60,
     "dlposterior-map": 120,
     "gan": 200,
+    "hong": 150,
 }
 """What seconds allow in CI; the release tier has `ALL` of each, in both precisions."""
 ALL = 2000
@@ -115,11 +126,12 @@ ALL = 2000
 
 def always_finite(name: str, num: int) -> None:
     estimator = ESTIMATORS[name]()
+    grid = Grid(GRID.shape, PIXEL_ARCMIN) if name == "hong" else GRID
     finite = 0
 
     def check(field: Field) -> None:
         nonlocal finite
-        result = ended(lambda: estimator(KEY, shear_of(field)))
+        result = ended(lambda: estimator(KEY, shear_of(field, grid)))
         assert_finite(result)
         finite += result is not None
 
