@@ -36,7 +36,7 @@ test: setup
 		tests/test_diagnostics.py tests/test_mapfiles.py
 
 test-slow: setup
-	@$(PYTEST) -m slow
+	@$(PYTEST) -m "slow and not release"
 
 # What takes minutes each: too long for CI as a whole.
 test-release: setup

@@ -162,7 +162,7 @@ def test_preconditioned_chains_sample_the_exact_posterior(spectrum, side, num_ch
     assert int(info.evaluations.max()) < 2000
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_schedule_of_the_paper(spectrum):
     """As good as it gets: without a mass that fits, and with its floor at 0.4 of this noise, the
     total variance is right within 5 %, observed and masked within 7 %, at 17 500 evaluations."""

@@ -57,8 +57,16 @@ ROW_KEYS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ROW_KEYS)
+LONG = ("posterior_samples", "simulation")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.release if name in LONG else pytest.mark.slow)
+        for name in ROW_KEYS
+    ],
+)
 def test_script_writes_figures(name: str, tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     # The settings of the tests' own process (float64, strict promotion) are not the scripts'.

@@ -436,7 +436,7 @@ def test_flipped_signs_are_noticed(shared, tmp_path, capsys):
     assert "try --no-flip-e2" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_demo_recovers_its_truth(tmp_path, capsys):
     flags = ["--num-samples", "6", "--num-steps", "8"]
     assert main(["demo", "--out", str(tmp_path / "demo"), *flags]) == 0

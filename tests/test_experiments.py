@@ -59,7 +59,7 @@ def test_gaussian_calibration(shared, tmp_path):
     assert abs(1.05**2 * power["value"][-1] - 1) > 5 * power["standard_error"][-1]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_edges(shared, tmp_path):
     """The default margin meets the target, and no margin is worse."""
     figures = run("edges", shared, tmp_path)
@@ -88,7 +88,7 @@ def test_simulator(shared, tmp_path, monkeypatch):
     assert figures["ktng"]["lognormal"]["rms_z"] > figures["ktng"]["light cone"]["rms_z"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_annealing(tmp_path):
     """Chains end spread over the points as fresh draws are; without annealing they do not."""
     figures = run("annealing", tmp_path, tmp_path)
@@ -102,7 +102,7 @@ def test_annealing(tmp_path):
     assert abs(moons["share_of_chains_above"] - moons["share_of_points_above"]) < 4 * error
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_gaussian_samplers(shared, tmp_path):
     """No sampler is off its targets by more than 3 standard errors; the three controls are, and
     the default is right to 0.5 % at the scales of pixels, with no Monte Carlo error."""
@@ -152,7 +152,7 @@ def test_closed_loops(tmp_path):
         assert circulation < row["side_of_the_network"]["rms"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_annealed_hmc(tmp_path):
     """Variances by band within 5 standard errors (32 chains) and what the floor costs of exact."""
     figures = run("annealed_hmc", tmp_path, tmp_path)
@@ -181,7 +181,7 @@ def test_posterior(shared, tmp_path):
     assert figures["cost"]["evaluations_per_sample"] <= 12
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_calibration_of_the_shipped_default(shared, tmp_path):
     """Three fields tell little: figures are there, of the same fields, and the controls' too."""
     figures = run("calibration", shared, tmp_path)

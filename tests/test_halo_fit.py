@@ -233,7 +233,7 @@ def posterior_on_grid(data, prior):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_calibration_experiment_runs(tmp_path):
     """Three clusters: chains mix, and every figure is there (`experiments/halo_fits.py`)."""
     command = [sys.executable, str(SCRIPTS / "halo_fits.py"), "--quick", "--out", str(tmp_path)]

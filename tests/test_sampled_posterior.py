@@ -33,7 +33,7 @@ CHAINS = Annealed(replace(PRECONDITIONED, sigma_floor=0.02, cooling=0.6), precon
 SAMPLERS = [
     pytest.param(Diffusion(6), id="eps"),
     pytest.param(Gibbs(8, 6, Diffusion(6)), id="gibbs", marks=pytest.mark.slow),
-    pytest.param(CHAINS, id="hmc", marks=pytest.mark.slow),
+    pytest.param(CHAINS, id="hmc", marks=pytest.mark.release),
 ]
 
 

@@ -197,7 +197,7 @@ def score_settings(**changes):
     return Training(**(defaults | changes))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("make_task", [score_task, denoiser_task])
 def test_training_on_maps_goes_on_bit_for_bit(spectrum, tmp_path, make_task):
     settings = score_settings(network=ResidualUNet(channels=(4, 4), embedding=4))
@@ -299,7 +299,7 @@ def test_score_training_refuses_windows(spectrum):
             score_task(score_settings(layouts=layouts), maps, maps, spectrum)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_command_trains_a_hybrid_prior(spectrum, tmp_path):
     """From a folder of maps to a file that gives the prior back; better than Gaussian."""
     make = Maps(spectrum, gaussian=False)

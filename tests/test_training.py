@@ -32,7 +32,7 @@ WHOLE_BATCH = r" = c\d+\[(\d+),\d+,\d+\]\S* fft\("
 FLAT = power_spectrum([10.0, 1e5], [1e-10, 1e-10])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_few_steps_beat_the_wiener_filter():
     """Losses of the last 10 steps are below those of the Wiener filter on the same fields, by more
     than 5 standard errors; those of the first step are equal."""
@@ -100,15 +100,10 @@ def test_a_training_may_start_from_another(tmp_path):
         toy_task(training_from({**table, "start": str(tmp_path / "nowhere.npz")}))
 
 
-def script(programs: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    """In a process of its own, which finds in a folder what the others compiled."""
-    kept = {
-        "JAX_COMPILATION_CACHE_DIR": str(programs),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
+def script(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, toytraining.__file__, *arguments],
-        env={**os.environ, **kept, **environment},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -127,10 +122,10 @@ def num_rows(folder: Path) -> int:
 @pytest.mark.slow
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path):
     """Killed twice, with no chance to tidy up, after some checkpoints and wherever it then is."""
-    whole, parts, programs = (tmp_path / name for name in ("whole", "parts", "programs"))
-    finish(script(programs, "run", str(whole)))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    finish(script("run", str(whole)))
     for wanted in (2, 5):
-        process = script(programs, "run", str(parts))
+        process = script("run", str(parts))
         while num_rows(parts) < wanted:
             assert process.poll() is None, process.communicate()[0].decode()
             time.sleep(0.002)
@@ -138,24 +133,22 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path):
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert num_rows(parts) < num_rows(whole)
-    finish(script(programs, "run", str(parts)))
+    finish(script("run", str(parts)))
     with np.load(whole / CHECKPOINT) as one, np.load(parts / CHECKPOINT) as other:
         assert set(one.files) == set(other.files)
         for name in one.files:
             assert one[name].tobytes() == other[name].tobytes(), name
 
 
-@pytest.mark.parametrize(
-    ("batch", "part"),
-    [pytest.param(4, 1, marks=pytest.mark.slow), pytest.param(3, 3, marks=pytest.mark.release)],
-)
+@pytest.mark.release
+@pytest.mark.parametrize(("batch", "part"), [(4, 1), (3, 3)])
 def test_four_devices_do_what_one_does(tmp_path, batch, part):
     """To rounding of the parameters, which are float32, for batches that divide by four and
     not at all. The program of a device has FFTs of its own part only, and no gathering."""
     flags = "--xla_force_host_platform_device_count="
     for number in (1, 4):
         out = tmp_path / f"{number}.npz"
-        finish(script(tmp_path, "steps", str(out), str(batch), XLA_FLAGS=f"{flags}{number}"))
+        finish(script("steps", str(out), str(batch), XLA_FLAGS=f"{flags}{number}"))
     with np.load(tmp_path / "1.npz") as one, np.load(tmp_path / "4.npz") as four:
         assert (int(one["devices"]), int(four["devices"])) == (1, 4)
         figures = {name for name in one.files if name != "program"} - {"devices"}

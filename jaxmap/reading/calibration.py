@@ -123,7 +123,8 @@ def unbiased_ellipticity(
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"the mean of {name} is {value:g}; expected a finite value above 0")
     scale = factors["response"] * factors["1 + m"]
-    return complex_shapes((ellipticity.real - c1) / scale, (ellipticity.imag - c2) / scale)
+    with np.errstate(over="ignore"):  # shapes that are not finite are refused further on
+        return complex_shapes((ellipticity.real - c1) / scale, (ellipticity.imag - c2) / scale)
 
 
 def calibrate(

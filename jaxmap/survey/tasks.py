@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,10 +45,14 @@ def worker_of(folder: str, digest: str) -> Worker:
     plan = read_plan(Path(folder))
     if plan.digest != digest:
         raise ValueError(f"{folder} holds another plan than this run's; start the run again")
-    jax.config.update("jax_enable_x64", bool(plan.settings["x64"]))
     patches = {patch.number: patch for patch in plan.tiling.patches}
-    solver = patch_solver(plan.estimator(), plan.settings["num_samples"])
+    with _precision(plan):
+        solver = patch_solver(plan.estimator(), plan.settings["num_samples"])
     return Worker(plan, patches, solver)
+
+
+def _precision(plan: Plan) -> AbstractContextManager[Any]:
+    return jax.enable_x64(bool(plan.settings["x64"]))
 
 
 def run_tasks(folder: str, digest: str, tasks: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -64,8 +68,13 @@ def run_tasks(folder: str, digest: str, tasks: Sequence[tuple[int, int]]) -> lis
     Returns:
         A record of every task, as JSON can hold it.
     """
-    start = time.perf_counter()
     worker = worker_of(folder, digest)
+    with _precision(worker.plan):
+        return _run(worker, tasks)
+
+
+def _run(worker: Worker, tasks: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    start = time.perf_counter()
     todo, failed = [], None
     records: list[dict[str, Any]] = []
     for task in map(Task._make, tasks):
