@@ -11,7 +11,8 @@ The second half asks whether probabilities are calibrated: the share of samples 
 halo, and at 36 places chosen beforehand (there with a limit of 1.5 too, which the sky itself often
 exceeds), against whether the true sky has one; and the catalogue of `jaxmap.clusters.detect`, whose
 places the samples choose. Errors are by resampling fields. Skies with a massive halo added are
-rarer in the prior than among these fields: there, probabilities must be too low.
+rarer in the prior than among these fields: there, probabilities must be too low. The lattice in the
+skies without a halo ("prior") is a draw of the prior: only there they must be right.
 
 The sky is the halo light cone of the shipped prior, the mask and noise the middle of the real
 COSMOS ones, fields periodic. Fields are kept in runs/: a run that is stopped goes on. Writes
@@ -28,7 +29,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import HERE, arguments, mean_and_error, new_figure, real_data, save
+from common import HERE, arguments, real_data, save
+from detection_figures import (
+    LIMITS,
+    PUBLISHED,
+    by_mass,
+    calibration,
+    draw,
+    draw_stamps,
+    monotone,
+    of_prior,
+)
 
 from jaxmap.benchmark import read_case
 from jaxmap.calibration.mocks import middle_of_survey
@@ -39,6 +50,7 @@ from jaxmap.cosmology import inverse_critical_density
 from jaxmap.demo import sky_redshifts
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.estimators import Estimator, SampledPosterior, Wiener
+from jaxmap.files import atomic_path
 from jaxmap.methods import build_sampler
 from jaxmap.operators import shear_from_convergence
 from jaxmap.simulation.baryons import TNG_BARYONS
@@ -47,13 +59,12 @@ from jaxmap.simulation.lightcone import halo_light_cone
 
 SIDE = 128
 MASSES = (0.0, 3e13, 9e13, 1.5e14, 2.2e14, 3e14, 4.2e14, 6e14, 9e14)
-PUBLISHED = (9e13, 3e14, 6e14)
 Z_LENS, Z_SOURCE, CONCENTRATION = 0.5, 1.0, 1.0
 SCALE_ARCMIN = 2.32
-LIMITS = (3.0, 5.0)
 HELD_OUT = 11_000_000
 LATTICE = 6
 LOW_LIMIT = 1.5
+KEPT = ("injected", "lattice", "lattice_low", "catalogue")
 
 simulate = jax.jit(halo_light_cone, static_argnums=2)
 
@@ -94,14 +105,23 @@ def main() -> None:
             "by_mass": by_mass(fields, masses),
             "monotone": monotone(fields, masses),
             "calibration": {
-                kind: calibration(rng, [field[kind] for field in fields])
-                for kind in ("injected", "lattice", "lattice_low", "catalogue")
+                **{k: calibration(rng, [field[k] for field in fields]) for k in KEPT},
+                **{
+                    kind.replace("lattice", "prior"): calibration(
+                        rng, [of_prior(field, kind, len(masses)) for field in fields]
+                    )
+                    for kind in ("lattice", "lattice_low")
+                },
             },
             "seconds_per_map": float(np.median([f["seconds"] for f in fields])),
         }
     save(options, "cluster_detection", figures)
     draw(rows, figures, masses, options.out / "cluster_detection.png")
-    draw_stamps(kept, methods[0], options)
+    cut = {
+        mass: np.load(kept / f"stamps-{methods[0]}-{options.seed}-{mass:.2g}.npz")["stamps"]
+        for mass in PUBLISHED
+    }
+    draw_stamps(cut, survey.grid.pixel_arcmin, options.out / "cluster_detection_stamps.png")
 
 
 def estimator_of(method: str, samples: int) -> Estimator:
@@ -189,7 +209,8 @@ def judged_field(
             cut = stamps(filtered / sigma, int(column), int(row_))
             np.savez(kept / f"stamps-{method}-{seed}-{mass:.2g}.npz", stamps=cut)
     row["seconds"] = (time.perf_counter() - begun) / len(masses)
-    path.write_text(json.dumps(row))
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(row))
     print(f"field {number}, {method}: {[round(f[0], 2) for f in row['injected']]}", flush=True)
     return row
 
@@ -228,135 +249,6 @@ def lattice(shape: tuple[int, int]) -> np.ndarray:
 
 def stamps(filtered: np.ndarray, x: int, y: int, half: int = 16) -> np.ndarray:
     return filtered[:8, max(0, y - half) : y + half, max(0, x - half) : x + half]
-
-
-def by_mass(fields: list[dict], masses: tuple[float, ...]) -> list[dict]:
-    """Input S/N and detection fractions, means over fields with standard errors."""
-    found = []
-    for index, mass in enumerate(masses):
-        rows = [field["by_mass"][index] for field in fields]
-        heights = np.array([row["heights"] for row in rows])
-        entry: dict[str, Any] = {
-            "mass": mass,
-            "snr": mean_and_error(np.array([row["snr"] for row in rows])),
-            "anywhere": mean_and_error(np.array([row["anywhere"] for row in rows])),
-        }
-        for limit in LIMITS:
-            name = f"{limit:g}_sigma"
-            entry[name] = mean_and_error((heights > limit).mean(axis=1))
-            entry[f"truth_{name}"] = float(np.mean([row["truth"] > limit for row in rows]))
-        found.append(entry)
-    return found
-
-
-def monotone(fields: list[dict], masses: tuple[float, ...]) -> dict[str, list]:
-    """Rise of the fraction from each mass to the next, paired by field, in standard errors."""
-    found = {}
-    for limit in LIMITS:
-        shares = np.array(
-            [
-                [np.mean(np.array(one["heights"]) > limit) for one in field["by_mass"]]
-                for field in fields
-            ]
-        )
-        rises = [mean_and_error(step) for step in np.diff(shares, axis=1).T]
-        # A standard error of nothing has no noise to compare with: 0 of 0 samples, or all of all.
-        found[f"{limit:g}_sigma"] = [
-            {"from": masses[i], "rise": rise, "error": error}
-            for i, (rise, error) in enumerate(rises)
-        ]
-    return found
-
-
-def calibration(rng: np.random.Generator, fields: list[list[list[float]]]) -> dict[str, Any]:
-    """Predicted against true in bins, and the excess of events, errors by resampling fields."""
-    edges = np.array([0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0001])
-    sums = np.zeros((len(fields), 3, len(edges) - 1))
-    for index, field in enumerate(fields):
-        if field:
-            predicted, event = np.array(field).T
-            inside = np.digitize(predicted, edges) - 1
-            for which, values in enumerate((np.ones_like(event), predicted, event)):
-                sums[index, which] = np.bincount(inside, values, len(edges) - 1)
-    drawn = sums[rng.integers(0, len(fields), (2000, len(fields)))].sum(axis=1)
-    number, predicted, event = sums.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.nanstd(drawn[:, 2] / drawn[:, 0] - drawn[:, 1] / drawn[:, 0], axis=0)
-        excess = (drawn[:, 2] - drawn[:, 1]).sum(axis=1) / drawn[:, 0].sum(axis=1)
-    bins = [
-        {
-            "places": int(number[i]),
-            "predicted": float(predicted[i] / number[i]),
-            "frequency": float(event[i] / number[i]),
-            "error": float(error[i]),
-        }
-        for i in range(len(number))
-        if number[i]
-    ]
-    total = number.sum()
-    return {
-        "places": int(total),
-        "events": int(event.sum()),
-        "excess": float((event - predicted).sum() / total) if total else None,
-        "excess_error": float(np.std(excess)) if total else None,
-        "bins": bins,
-    }
-
-
-def draw(rows: dict, figures: dict, masses: tuple[float, ...], path: Path) -> None:
-    figure = new_figure(13, 4)
-    axes = figure.add_subplot(1, 3, 1)
-    first = next(iter(rows))
-    bins = np.linspace(-3, 16, 60)
-    for index, mass in enumerate(masses):
-        if mass in (0, *PUBLISHED):
-            heights = np.concatenate([f["by_mass"][index]["heights"] for f in rows[first]])
-            label = f"{mass:.0e} Msun" if mass else "no halo"
-            axes.hist(heights, bins, histtype="step", density=True, label=label)
-    axes.axvline(LIMITS[0], color="k", lw=0.7)
-    axes.set(title=f"largest coefficient near the halo, {first}", xlabel="over background std")
-    axes.legend(fontsize=7)
-    axes = figure.add_subplot(1, 3, 2)
-    for method in rows:
-        for limit, line in zip(LIMITS, ("-", ":"), strict=True):
-            name = f"{limit:g}_sigma"
-            points = figures[method]["by_mass"]
-            snr = [point["snr"][0] for point in points]
-            share, error = np.array([point[name] for point in points]).T
-            axes.errorbar(snr, share, error, ls=line, marker=".", label=f"{method}, {limit:g} std")
-    axes.set(title="share of samples that detect", xlabel="input S/N (Eq. 29)", ylim=(-0.03, 1.03))
-    axes.legend(fontsize=7)
-    axes = figure.add_subplot(1, 3, 3)
-    axes.plot([0, 1], [0, 1], "k", lw=0.7)
-    for method in rows:
-        for kind, marker in (("injected", "o"), ("lattice_low", "s"), ("catalogue", "^")):
-            found = figures[method]["calibration"][kind]["bins"]
-            axes.errorbar(
-                [b["predicted"] for b in found],
-                [b["frequency"] for b in found],
-                [b["error"] for b in found],
-                fmt=marker, ms=4, lw=0.8, label=f"{method}, {kind}",
-            )  # fmt: skip
-    axes.set(title="calibration", xlabel="predicted probability", ylabel="frequency")
-    axes.legend(fontsize=6)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-
-
-def draw_stamps(kept: Path, method: str, options: Any) -> None:
-    """Filtered samples about the halo, one row for each published mass."""
-    figure = new_figure(12, 4.8)
-    for row, mass in enumerate(PUBLISHED):
-        path = kept / f"stamps-{method}-{options.seed}-{mass:.2g}.npz"
-        cut = np.load(path)["stamps"]
-        for column, stamp in enumerate(cut):
-            axes = figure.add_subplot(3, 8, 8 * row + column + 1)
-            axes.imshow(stamp, vmin=-4, vmax=8, origin="lower", cmap="magma")
-            axes.set(xticks=[], yticks=[])
-            if column == 0:
-                axes.set_ylabel(f"{mass:.0e}")
-    figure.tight_layout()
-    figure.savefig(options.out / "cluster_detection_stamps.png", dpi=100)
 
 
 if __name__ == "__main__":

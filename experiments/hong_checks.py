@@ -2,11 +2,15 @@
 
 Hong et al. (2021): the null test (Sect. 4.3, Fig. 12), the mass sheet (Sect. 4.1) and El Gordo
 (Sect. 4.2, Fig. 11; here two NFW haloes of about its masses, not the data). Needs the maps and the
-network of ``hong.py``.
+network of ``hong.py``; of several networks the first is taken. Masses are kept under ``--runs`` by
+network and catalogue, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +25,20 @@ from hong import (
     SURVEY,
     estimator_of,
     held_out,
+    paths,
     record_of,
     resampled,
+    weights_tag,
 )
+from hong_figures import MASS, label
+from tqdm import tqdm
 
 from jaxmap.cluster_network import mosaic, read_cluster_network
 from jaxmap.clusters import duffy08, halo_convergence, halo_shear, nfw_halo
 from jaxmap.clusters.scores import centroid, projected_mass
 from jaxmap.cosmology import inverse_critical_density
 from jaxmap.estimators import Estimator
+from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.simulation.cluster_fields import (
     ClusterSky,
@@ -39,6 +48,7 @@ from jaxmap.simulation.cluster_fields import (
 )
 
 METHODS = ("ks", "wiener", "deepmass", "cnn")
+MERGER = ("ks_fine", "ks", "ks_plus", "wiener", "glimpse", "mcalens", "deepmass", "samples", "cnn")
 FIELDS_ARCMIN = (9.0, 16.0, 24.7, 32.0)
 OFFSETS_ARCMIN = (0.0, 3.0, 6.0)
 Z_LENS, Z_SOURCE = 0.87, 1.2
@@ -50,18 +60,21 @@ def main() -> None:
     runs = HERE.parent / "runs" / "hong"
     options = arguments(
         __doc__,
-        empty={"type": int, "default": 500, "help": "catalogues (default: %(default)s)"},
+        empty={"type": int, "default": 1000, "help": "catalogues (default: %(default)s)"},
         num={"type": int, "default": 20, "help": "clusters in small fields (default: 20)"},
         maps={"type": Path, "default": runs / "held_out"},
         training={"type": Path, "default": runs / "maps"},
-        weights={"type": Path, "default": runs / "train" / "hong.npz"},
+        weights={"type": paths, "default": (runs / "train" / "hong.npz",)},
+        runs={"type": Path, "default": runs / "checks"},
     )
     empty, num = (4, 2) if options.quick else (options.empty, options.num)
+    options.kept = options.out / "runs" if options.quick else options.runs
+    options.kept.mkdir(parents=True, exist_ok=True)
     nothing = null_test(options, empty)
     sheets = mass_sheets(options, num)
     merger, maps = el_gordo(options)
     figures = {
-        "weights": record_of(options.weights),
+        "weights": record_of(options.weights[0]),
         "null_test": {name: summary(masses) for name, masses in nothing.items()},
         "mass_ratio_by_field": sheets,
         "el_gordo_like": merger,
@@ -71,8 +84,20 @@ def main() -> None:
     draw_merger(maps, options.out / "hong_el_gordo.png")
 
 
+def remembered(options: Any, name: str, number: int, measure: Callable[[], Any]) -> Any:
+    """What ``measure`` finds, from the kept file of the network and number if there is one."""
+    tag = weights_tag(f"cnn:{options.weights[0]}")
+    path = options.kept / f"{name}{tag}-{options.seed}-{number:04d}.json"
+    if not path.exists():
+        text = json.dumps(measure())
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+    return json.loads(path.read_text())
+
+
 def grid_of(name: str, field_arcmin: float) -> Grid:
-    pixel = {"cnn": PIXEL_ARCMIN, "deepmass": 0.29}.get(name, COARSE.pixel_arcmin)
+    of_network = {"cnn": PIXEL_ARCMIN, "deepmass": 0.29, "samples": 0.29}
+    pixel = of_network.get(name, COARSE.pixel_arcmin)
     side = round(field_arcmin / pixel)
     return Grid((side, side), pixel)
 
@@ -87,7 +112,7 @@ def map_of(estimate: Estimator, galaxies: Any, grid: Grid) -> np.ndarray:
 
 def null_test(options: Any, num: int) -> dict[str, np.ndarray]:
     """Projected masses of empty fields, in the middle and towards the edge."""
-    model = read_cluster_network(options.weights)[0]
+    model = read_cluster_network(options.weights[0])[0]
     nothing = ClusterSky(jnp.zeros((SIDE, SIDE)), jnp.zeros((SIDE, SIDE), complex), 0.4)
     field = Grid((model.side, model.side), PIXEL_ARCMIN)  # one part of a field: no mosaic
     survey = ClusterSurvey(
@@ -96,19 +121,27 @@ def null_test(options: Any, num: int) -> dict[str, np.ndarray]:
     )
     coarse = grid_of("ks", survey.field_arcmin)
     ks = estimator_of("ks", options)
-    masses: dict[str, list[list[float]]] = {"ks": [], "cnn": []}
-    for number in range(num):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(options.seed), 77), number)
+    base = jax.random.fold_in(jax.random.key(options.seed), 77)
+
+    def measured(number: int) -> dict[str, list[float]]:
+        key = jax.random.fold_in(base, number)
         galaxies = draw_cluster_galaxies(key, nothing, survey)
         found = {
-            "cnn": np.asarray(mosaic(model, bin_cluster(galaxies, field)).convergence)[2::3, 2::3],
             "ks": np.asarray(ks(key, bin_cluster(galaxies, coarse)).convergence),
+            "cnn": np.asarray(mosaic(model, bin_cluster(galaxies, field)).convergence)[2::3, 2::3],
         }
+        masses = {}
         for name, field_map in found.items():
             middle = (len(field_map) - 1) / 2
             shifts = [middle + offset / COARSE.pixel_arcmin for offset in OFFSETS_ARCMIN]
-            masses[name].append([projected_mass(field_map, x, middle) for x in shifts])
-    return {name: np.array(values) for name, values in masses.items()}
+            masses[name] = [projected_mass(field_map, x, middle) for x in shifts]
+        return masses
+
+    rows = [
+        remembered(options, "null", number, partial(measured, number))
+        for number in tqdm(range(num), desc="empty fields", unit="catalogue")
+    ]
+    return {name: np.array([row[name] for row in rows]) for name in ("ks", "cnn")}
 
 
 def summary(masses: np.ndarray) -> dict[str, Any]:
@@ -131,27 +164,35 @@ def mass_sheets(options: Any, num: int) -> dict[str, Any]:
     skies = held_out(options.maps, num)
     estimators = {name: estimator_of(name, options) for name in METHODS}
     at = COARSE.pixel_arcmin * (np.arange(COARSE.shape[0]) - (COARSE.shape[0] - 1) / 2)
-    ratios: dict[str, dict[str, list[float]]] = {
-        name: {str(field): [] for field in FIELDS_ARCMIN} for name in METHODS
-    }
-    for number in range(num):
-        sky = jax.tree.map(lambda leaf, at=number: leaf[at], skies)
+    base = jax.random.fold_in(jax.random.key(options.seed), 78)
+
+    def measured(number: int) -> dict[str, dict[str, float]]:
+        sky = jax.tree.map(lambda leaf: leaf[number], skies)
         truth = resampled(sky.convergence, Grid((SIDE, SIDE), sky.pixel_arcmin))
         near = np.hypot(at[None], at[:, None]) < 2
         row, column = np.unravel_index(np.argmax(np.where(near, truth, -1)), truth.shape)
         mass = projected_mass(truth, column, row)
+        ratios: dict[str, dict[str, float]] = {name: {} for name in METHODS}
         for field in FIELDS_ARCMIN:
             survey = ClusterSurvey(
                 num_galaxies=round(SURVEY.num_galaxies * (field / 32) ** 2), field_arcmin=field
             )
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(options.seed), 78), number)
-            galaxies = draw_cluster_galaxies(key, sky, survey)
+            galaxies = draw_cluster_galaxies(jax.random.fold_in(base, number), sky, survey)
             for name, estimate in estimators.items():
                 found = map_of(estimate, galaxies, grid_of(name, field))
-                ratios[name][str(field)].append(projected_mass(found, column, row) / mass)
+                ratios[name][str(field)] = projected_mass(found, column, row) / mass
+        return ratios
+
+    rows = [
+        remembered(options, "sheet", number, partial(measured, number))
+        for number in tqdm(range(num), desc="field sizes", unit="cluster")
+    ]
+    fields = [str(field) for field in FIELDS_ARCMIN]
     return {
-        name: {field: median_and_error(np.array(values)) for field, values in each.items()}
-        for name, each in ratios.items()
+        name: {
+            field: median_and_error(np.array([r[name][field] for r in rows])) for field in fields
+        }
+        for name in METHODS
     }
 
 
@@ -175,7 +216,7 @@ def el_gordo(options: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     survey = ClusterSurvey(num_galaxies=round(95 * field**2), field_arcmin=field)
     galaxies = draw_cluster_galaxies(jax.random.key(options.seed), sky, survey)
     maps = {"truth": resampled(sky.convergence, Grid((side, side), pixel))}
-    for name in ("ks_fine", *METHODS):
+    for name in MERGER:
         maps[name] = map_of(estimator_of(name, options), galaxies, grid_of(name, field))
     inside = slice(83 - 23, 83 + 23)
     maps = {name: one[inside, inside] for name, one in maps.items()}
@@ -200,36 +241,47 @@ def el_gordo(options: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def draw(nothing: dict[str, np.ndarray], sheets: dict[str, Any], path: Path) -> None:
-    figure = new_figure(9.5, 3.6)
+    figure = new_figure(10, 3.8)
     axes = figure.add_subplot(1, 2, 1)
     bins = np.linspace(
         *np.percentile(np.concatenate([m[:, 0] for m in nothing.values()]), (0, 100)), 40
     )
     for name, masses in nothing.items():
-        axes.hist(masses[:, 0], bins, histtype="step", label=name)
+        axes.hist(masses[:, 0], bins, histtype="step", label=label(name))
     axes.axvline(0, color="0.6", lw=0.8)
-    axes.set(xlabel="projected mass of empty fields, r = 10 pixels", ylabel="catalogues")
-    axes.legend()
+    axes.set(xlabel=f"{MASS} in the middle of empty fields", ylabel="catalogues")
+    axes.legend(fontsize=8)
     axes = figure.add_subplot(1, 2, 2)
     for name, each in sheets.items():
         medians, errors = np.array(list(each.values())).T
-        axes.errorbar([float(field) for field in each], medians, errors, marker="o", label=name)
+        axes.errorbar(
+            [float(field) for field in each], medians, errors, marker="o", ms=4, label=label(name)
+        )
     axes.axhline(1, color="0.6", lw=0.8)
     axes.set(xlabel="side of the field [arcmin]", ylabel="mass over true mass, median")
-    axes.legend()
+    axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
 
 def draw_merger(maps: dict[str, np.ndarray], path: Path) -> None:
-    figure = new_figure(2.9 * len(maps), 3.1)
+    """Each in its own colours, as heights differ by six times; crosses are the true centres."""
+    columns = 5
+    figure = new_figure(2.9 * columns, 2.9 * -(-len(maps) // columns))
+    half = COARSE.pixel_arcmin * len(next(iter(maps.values()))) / 2
     for number, (name, one) in enumerate(maps.items()):
-        axes = figure.add_subplot(1, len(maps), number + 1)
-        picture = axes.imshow(one, origin="lower", cmap="magma", vmin=-0.05)
+        axes = figure.add_subplot(-(-len(maps) // columns), columns, number + 1)
+        picture = axes.imshow(
+            one, origin="lower", cmap="magma", vmin=-0.05, extent=(-half, half, -half, half)
+        )
         for _, hx, hy in HALOES:
-            axes.plot(22.5 + hx / COARSE.pixel_arcmin, 22.5 + hy / COARSE.pixel_arcmin, "c+")
-        axes.set(title=name, xticks=[], yticks=[])
-        figure.colorbar(picture, ax=axes, shrink=0.8)
+            axes.plot(hx, hy, "c+")
+        axes.set_title(label(name), fontsize=10)
+        axes.tick_params(labelsize=7)
+        axes.set_xlabel("x [arcmin]", fontsize=8)
+        bar = figure.colorbar(picture, ax=axes, shrink=0.8)
+        bar.ax.tick_params(labelsize=7)
+        bar.set_label("κ", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=90)
 

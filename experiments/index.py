@@ -140,13 +140,20 @@ def _table3(name: str) -> Callable[[Any], str]:
 
 def _hong(kind: str) -> Callable[[Any], str]:
     def told(figures: Any) -> str:
-        rows = {name: figures[kind][name] for name in ("ks", "cnn") if name in figures[kind]}
+        rows = {n: row for n, row in figures[kind].items() if n == "ks" or n.startswith("cnn")}
         return "; ".join(
             f"{name}: D {row['D']['mean']:.2f}, mass ratio {row['mass_ratio']['median']:.3f}"
             for name, row in rows.items()
         )
 
     return told
+
+
+def _hong_null(figures: Any) -> str:
+    rows = figures["null_test"]
+    number = rows["cnn"]["catalogues"]
+    told = (f"{n} {row['skewness']:.2f} ± {row['skewness_error']:.2f}" for n, row in rows.items())
+    return f"skewness, {number} catalogues: {', '.join(told)}"
 
 
 def _nothing(_: Any) -> str:
@@ -276,20 +283,22 @@ PAPERS: dict[str, list[Item]] = {
     HONG: [
         Item("Fig. 2, one reconstruction", "hong.py", ("hong.json", "hong_maps.png"), "picture",
              _nothing, SKIES),
-        *(Item(f"Fig. {number}, {what}", "", (), "picture", _nothing,
-               "not drawn; the correlation with the truth is in `hong.json`") for number, what in (
-                   (3, "distribution of convergence"), (4, "joint with the truth"),
-                   (5, "joint, normalised"))),
+        *(Item(f"Fig. {number}, {what}", "hong.py", ("hong.json", "hong_pixels.png"), "picture",
+               _nothing, SKIES) for number, what in (
+                   (3, "distribution of convergence"), (4, "joint with the truth"))),
+        Item("Fig. 5, joint, normalised", "", (), "picture", _nothing, "not drawn"),
         *(Item(f"Fig. {number}, {what}", "hong.py", ("hong.json", "hong.png"), "picture",
                _hong("clear"), SKIES) for number, what in (
-                   (6, "masses"), (7, "mass ratios"), (8, "peak positions"))),
+                   (6, "masses"), (7, "peak positions"), (8, "peak positions, KS"))),
         Item("Fig. 9, bright stars, one field", "hong.py", ("hong.json", "hong_maps.png"),
              "picture", _nothing, SKIES),
         Item("Fig. 10, bright stars, all", "hong.py", ("hong.json", "hong.png"), "picture",
              _hong("stars"), SKIES),
-        Item("Fig. 11, El Gordo", "", (), "picture", _nothing,
-             "no data: the HST catalogue of Kim et al. (2021) is not among the public files"),
-        Item("Fig. 12, null test", "", (), "picture", _nothing, "not done"),
+        Item("Fig. 11, El Gordo", "hong_checks.py", ("hong_checks.json", "hong_el_gordo.png"),
+             "picture", _nothing, "two NFW haloes of about its masses: the HST catalogue of Kim "
+             "et al. (2021) is not among the public files"),
+        Item("Fig. 12, null test", "hong_checks.py", ("hong_checks.json", "hong_checks.png"),
+             "KS symmetric, CNN skewed to positive masses", _hong_null, SKIES),
         Item("Fig. 13, architectures", "", (), "picture", _nothing,
              "not done: a training for each architecture, hours on a GPU"),
         Item("Table 2, Table 3, KS and CNN", "hong.py", ("hong.json",),

@@ -12,8 +12,9 @@ def add_train(subparsers: Any) -> None:
         "train",
         help="train a learned prior on simulated or given maps",
         description='Train the network that CONFIG.toml describes (kind = "denoiser", "score", or '
-        'for one survey "deepmass-survey" or "gan"; tables [schedule], [network], [maps], '
-        "[[layouts]] and, by kind, [noise], [score], [survey], [deepmass], [gan]; see "
+        'for one survey "deepmass-survey" or "gan", for clusters "hong"; tables [schedule], '
+        "[network], [maps], [[layouts]] and, by kind, [noise], [score], [survey], [deepmass], "
+        "[gan], [clusters]; see "
         "`jaxmap.training.settings`). The same command goes on "
         "where a training was stopped, bit for bit.",
     )

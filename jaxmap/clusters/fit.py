@@ -20,10 +20,10 @@ References:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,12 @@ from jaxmap.clusters.concentration import dutton14
 from jaxmap.clusters.halo_data import HaloData
 from jaxmap.clusters.lens import NFWHalo, halo_reduced_shear
 from jaxmap.matter_power import PLANCK18, Cosmology
+
+log = logging.getLogger(__name__)
+
+_MOST_ELLIPTICAL = 0.7
+_NUM_STARTS = 200
+_WORST_RHAT = 1.05
 
 Relation = Callable[[jax.Array, jax.Array, Cosmology], jax.Array]
 
@@ -137,7 +143,8 @@ def fit_halo(
 ) -> HaloFit:
     """Sample the posterior of one halo, and judge the chains.
 
-    Compiled once per number of points; fits of more data of that shape are then quick.
+    Compiled once per number of points; fits of more data of that shape are then quick. A warning
+    says so if the chains have not mixed.
 
     Args:
         key: PRNG key.
@@ -158,9 +165,19 @@ def fit_halo(
                 "that are out of range, or use float64"
             )
     moving = {name: values for name, values in samples.items() if np.ptp(values) > 0}
+    rhat = {name: float(split_gelman_rubin(values)) for name, values in moving.items()}
+    worst = max(rhat, key=lambda name: rhat[name], default="")
+    if worst and not rhat[worst] < _WORST_RHAT:
+        log.warning(
+            "the chains of the halo's fit have not mixed (R-hat of %s is %.3g; expected below %g): "
+            "sample longer, or leave out the innermost points (inner_arcmin)",
+            worst,
+            rhat[worst],
+            _WORST_RHAT,
+        )
     return HaloFit(
         samples,
-        {name: float(split_gelman_rubin(values)) for name, values in moving.items()},
+        rhat,
         {name: float(effective_sample_size(values)) for name, values in moving.items()},
         int(np.sum(diverging)),
     )
@@ -174,10 +191,12 @@ def sample_halo(
 
     It can be batched over keys and data with ``jax.vmap``.
     """
-    from numpyro.infer import MCMC, NUTS
+    from numpyro.infer import MCMC, NUTS, init_to_value
 
     def chain(key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-        kernel = NUTS(halo_model, target_accept_prob=settings.target_accept)
+        key_start, key = jax.random.split(key)
+        start = init_to_value(values=_likely_start(key_start, data, prior))
+        kernel = NUTS(halo_model, target_accept_prob=settings.target_accept, init_strategy=start)
         run = MCMC(
             kernel,
             num_warmup=settings.num_warmup,
@@ -197,71 +216,86 @@ def halo_model(data: HaloData, prior: HaloPrior) -> None:
     import numpyro
     import numpyro.distributions as dist
 
-    log10_mass = numpyro.sample("log10_mass", dist.Uniform(*prior.log10_mass))
-    offset = numpyro.sample("concentration_offset", dist.Normal(0.0, 1.0))
-    halo = _halo(log10_mass, offset, data.z_lens, prior)
+    of_site = {"log10_mass": dist.Uniform(*prior.log10_mass)}
+    of_site |= {"concentration_offset": dist.Normal(0.0, 1.0)}
     if prior.centre_arcmin > 0:
-        unit_x = numpyro.sample("unit_x", dist.Normal(0.0, 1.0))
-        unit_y = numpyro.sample("unit_y", dist.Normal(0.0, 1.0))
-    else:
-        unit_x = unit_y = jnp.zeros_like(log10_mass)
-    centre: dict[str, Any] = {"x": prior.centre_arcmin * unit_x, "y": prior.centre_arcmin * unit_y}
-    ellipticity = None
+        of_site |= {name: dist.Normal(0.0, 1.0) for name in ("unit_x", "unit_y")}
     if prior.ellipticity > 0:
-        limit = 0.7 / prior.ellipticity
+        limit = _MOST_ELLIPTICAL / prior.ellipticity
         normal = dist.TruncatedNormal(low=-limit, high=limit)
-        e1 = prior.ellipticity * numpyro.sample("unit_e1", normal)
-        e2 = prior.ellipticity * numpyro.sample("unit_e2", normal)
-        numpyro.deterministic("e1", e1)
-        numpyro.deterministic("e2", e2)
-        ellipticity = jax.lax.complex(e1, e2)
-    for name, value in {"mass": halo.mass, "concentration": halo.concentration, **centre}.items():
+        of_site |= {name: normal for name in ("unit_e1", "unit_e2")}
+    halo = _halo(
+        {name: numpyro.sample(name, of_site[name]) for name in of_site}, data.z_lens, prior
+    )
+    found = {"mass": halo.mass, "concentration": halo.concentration, "x": halo.x, "y": halo.y}
+    if halo.ellipticity is not None:
+        found |= {"e1": halo.ellipticity.real, "e2": halo.ellipticity.imag}
+    for name, value in found.items():
         numpyro.deterministic(name, value)
-    halo = NFWHalo(
-        halo.mass,
-        halo.concentration,
-        halo.z,
-        **centre,
-        ellipticity=ellipticity,
-        truncation=None if prior.truncation is None else jnp.asarray(prior.truncation),
-        cosmology=prior.cosmology,
-    )
-    expected = halo_reduced_shear(
-        halo, data.x, data.y, data.inverse_critical, data.spread, data.softening_arcmin
-    )
-    rest = data.shear - expected
-    chi2 = jnp.sum(data.weight[0] * rest.real**2 + data.weight[1] * rest.imag**2)
-    numpyro.factor("shapes", -chi2 / 2)
+    numpyro.factor("shapes", _log_likelihood(data, halo))
 
 
 def draw_halo(key: jax.Array, z_lens: jax.Array, prior: HaloPrior) -> NFWHalo:
     """A halo from the prior, as the model draws it; for simulation-based calibration."""
+    return _halo(_draw(key, prior), z_lens, prior)
+
+
+def _draw(key: jax.Array, prior: HaloPrior) -> dict[str, jax.Array]:
+    """Parameters of the model from the prior, by name."""
     keys = jax.random.split(key, 6)
     low, high = prior.log10_mass
-    log10_mass = jax.random.uniform(keys[0], minval=low, maxval=high)
-    offset, unit_x, unit_y = (jax.random.normal(k) for k in keys[1:4])
-    halo = _halo(log10_mass, offset, z_lens, prior)
+    drawn = {"log10_mass": jax.random.uniform(keys[0], minval=low, maxval=high)}
+    drawn["concentration_offset"] = jax.random.normal(keys[1])
+    if prior.centre_arcmin > 0:
+        drawn |= {"unit_x": jax.random.normal(keys[2]), "unit_y": jax.random.normal(keys[3])}
+    if prior.ellipticity > 0:
+        limit = _MOST_ELLIPTICAL / prior.ellipticity
+        for name, each in (("unit_e1", keys[4]), ("unit_e2", keys[5])):
+            drawn[name] = jax.random.truncated_normal(each, -limit, limit)
+    return drawn
+
+
+def _halo(drawn: Mapping[str, jax.Array], z_lens: jax.Array, prior: HaloPrior) -> NFWHalo:
+    """The halo of the model's parameters."""
+    mass = 10 ** drawn["log10_mass"]
+    zero = jnp.zeros_like(mass)
     ellipticity = None
     if prior.ellipticity > 0:
-        limit = 0.7 / prior.ellipticity
-        e1, e2 = (
-            prior.ellipticity * jax.random.truncated_normal(k, -limit, limit) for k in keys[4:]
-        )
-        ellipticity = jax.lax.complex(e1, e2)
+        ellipticity = prior.ellipticity * jax.lax.complex(drawn["unit_e1"], drawn["unit_e2"])
+    median = prior.concentration(mass, z_lens, prior.cosmology)
     return NFWHalo(
-        halo.mass,
-        halo.concentration,
-        halo.z,
-        prior.centre_arcmin * unit_x,
-        prior.centre_arcmin * unit_y,
+        mass,
+        median * jnp.exp(prior.scatter * drawn["concentration_offset"]),
+        z_lens,
+        prior.centre_arcmin * drawn.get("unit_x", zero),
+        prior.centre_arcmin * drawn.get("unit_y", zero),
         ellipticity,
         None if prior.truncation is None else jnp.asarray(prior.truncation),
         prior.cosmology,
     )
 
 
-def _halo(log10_mass: jax.Array, offset: jax.Array, z_lens: jax.Array, prior: HaloPrior) -> NFWHalo:
-    mass = 10**log10_mass
-    median = prior.concentration(mass, z_lens, prior.cosmology)
-    zero = jnp.zeros_like(mass)
-    return NFWHalo(mass, median * jnp.exp(prior.scatter * offset), z_lens, zero, zero)
+def _log_likelihood(data: HaloData, halo: NFWHalo) -> jax.Array:
+    """Less a constant."""
+    expected = halo_reduced_shear(
+        halo, data.x, data.y, data.inverse_critical, data.spread, data.softening_arcmin
+    )
+    rest = data.shear - expected
+    chi2 = jnp.sum(data.weight[0] * rest.real**2 + data.weight[1] * rest.imag**2)
+    return -chi2 / 2
+
+
+def _likely_start(key: jax.Array, data: HaloData, prior: HaloPrior) -> dict[str, jax.Array]:
+    """The likeliest of draws from the prior.
+
+    A chain that began far from a lens of the highest mass could be caught at a point of the data,
+    about which the softened lens has a lesser maximum of the likelihood.
+    """
+
+    def one(key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+        drawn = _draw(key, prior)
+        return drawn, _log_likelihood(data, _halo(drawn, data.z_lens, prior))
+
+    drawn, fit = jax.lax.map(one, jax.random.split(key, _NUM_STARTS))
+    best = jnp.argmax(jnp.where(jnp.isfinite(fit), fit, -jnp.inf))
+    return jax.tree.map(lambda values: values[best], drawn)

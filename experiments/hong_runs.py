@@ -1,0 +1,46 @@
+"""Independent trainings of one network of Hong et al., for errors as published (theirs are ten).
+
+Trains CONFIG with seeds 0, 1, 2 ... into ``--runs``/seed-N; a training that was stopped goes on,
+one that is done is left alone. Then ``hong.py --weights`` with all files gives the mean and the
+standard deviation of every figure over the runs; the command is printed. The spread is of initial
+weights, examples and galaxies, on the same maps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from common import HERE
+
+from jaxmap.cli import main as jaxmap
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "config", type=Path, nargs="?", default=HERE / "training/hong_clusters.toml"
+    )
+    parser.add_argument("--num", type=int, default=10, help="runs (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, default=HERE.parent / "runs" / "hong" / "seeds")
+    options = parser.parse_args()
+    text = options.config.read_text(encoding="utf-8")
+    weights = []
+    for seed in range(options.num):
+        folder = options.runs / f"seed-{seed}"
+        weights.append(folder / "hong.npz")
+        if weights[-1].exists():
+            continue
+        options.runs.mkdir(parents=True, exist_ok=True)
+        config = options.runs / f"seed-{seed}.toml"
+        # A key at the top comes before the first table.
+        config.write_text(f"seed = {seed}\n{text}", encoding="utf-8")
+        if status := jaxmap(["train", str(config), "--out", str(folder)]):
+            return status
+    print(f"python experiments/hong.py --weights {','.join(map(str, weights))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
