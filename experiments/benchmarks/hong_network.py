@@ -1,16 +1,20 @@
 """Wide convolutions by FFT against direct ones, in the network of Hong et al. on a CPU.
 
 Run from the repository root: ``python experiments/benchmarks/hong_network.py`` (minutes).
-Target: ten times faster at batches of 8 with filters of 49 x 49, gradients too, and the same to
-1e-5 of the largest value.
+Target: ten times faster at batches of 8 with filters of 49 x 49, gradients too, and right to 1e-5
+of the largest value. What is right is told by float64; in float32 the direct sums of a gradient by
+the kernels, over all pixels of all images, err by more than that, and FFTs do not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from common import arguments, interleaved, show, spread, table, write_json
 
 from jaxmap.networks.hong import HongNetwork, initialise_hong
@@ -43,11 +47,8 @@ def main() -> None:
                 way: partial(jax.jit(partial(function, fft=way == "fft")), images, kernels)
                 for way in ("fft", "direct")
             }
-            fast, slow = (jax.tree.leaves(calls[way]()) for way in ("fft", "direct"))
-            difference = max(
-                float(jnp.abs(a - b).max() / jnp.abs(b).max())
-                for a, b in zip(fast, slow, strict=True)
-            )
+            truth = in_float64(function, images, kernels)
+            errors = {way: largest(calls[way](), truth) for way in calls}
             seconds = interleaved(calls, rounds)
             row = {
                 "width": width,
@@ -56,15 +57,29 @@ def main() -> None:
                 "fft_seconds": spread(seconds["fft"]),
                 "direct_seconds": spread(seconds["direct"]),
                 "times_faster": spread(seconds["direct"] / seconds["fft"]),
-                "largest_difference": difference,
+                "fft_error": errors["fft"],
+                "direct_error": errors["direct"],
             }
             rows.append(row)
             times = (show(row[key], 1, 3) for key in ("fft_seconds", "direct_seconds"))
-            agreement = f"{difference:.1e}"
-            lines.append((str(width), name, *times, show(row["times_faster"], 1, 1), agreement))
-    head = ("filter", "pass", "FFT [s]", "direct [s]", "times faster", "difference")
+            told = (f"{errors[way]:.1e}" for way in ("fft", "direct"))
+            lines.append((str(width), name, *times, show(row["times_faster"], 1, 1), *told))
+    head = ("filter", "pass", "FFT [s]", "direct [s]", "times faster", "FFT off", "direct off")
     print(table(head, lines))
     write_json(args, rows, target=TARGET, parameters=sizes())
+
+
+def in_float64(function: Callable, images: jax.Array, kernels: list[jax.Array]) -> Any:
+    """What float32 should give."""
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (images, kernels))
+        return jax.tree.map(np.asarray, jax.jit(partial(function, fft=True))(*wide))
+
+
+def largest(found: Any, truth: Any) -> float:
+    """Error over the largest value, the largest of all leaves."""
+    leaves = zip(jax.tree.leaves(found), jax.tree.leaves(truth), strict=True)
+    return max(float(np.abs(np.asarray(a) - b).max() / np.abs(b).max()) for a, b in leaves)
 
 
 def sizes() -> dict[int, int]:

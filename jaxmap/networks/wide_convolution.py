@@ -61,14 +61,19 @@ def _by_fft(
     correlate: bool,
 ) -> jax.Array:
     """Periodic convolution with enough room that nothing wraps around into ``shape``."""
-    sides = tuple(map(fast_size, room))
-    of_images = jnp.fft.rfft2(images, sides)
-    of_kernel = jnp.fft.rfft2(kernel.transpose(2, 3, 0, 1), sides)
+    tall, wide = map(fast_size, room)
+
+    def modes(values: jax.Array) -> jax.Array:
+        # One axis after the other: of the first only rows that are not all padding.
+        return jnp.fft.fft(jnp.swapaxes(jnp.fft.rfft(values, wide), -1, -2), tall)
+
+    of_images, of_kernel = modes(images), modes(kernel.transpose(2, 3, 0, 1))
     if correlate:
         of_kernel = of_kernel.conj()
     # Sums over few inputs as one loop over the modes: faster on CPUs than a matrix product.
-    modes = sum(of_images[:, i, None] * of_kernel[None, i] for i in range(kernel.shape[2]))
-    return jnp.fft.irfft2(modes, sides)[..., : shape[0], : shape[1]]
+    found = sum(of_images[:, i, None] * of_kernel[None, i] for i in range(kernel.shape[2]))
+    rows = jnp.swapaxes(jnp.fft.ifft(found)[..., : shape[0]], -1, -2)
+    return jnp.fft.irfft(rows, wide)[..., : shape[1]]
 
 
 def _direct(images: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
