@@ -25,6 +25,7 @@ from jaxmap.clusters import (
     FitSettings,
     HaloData,
     HaloPrior,
+    NFWHalo,
     fit_halo,
     halo_reduced_shear,
 )
@@ -73,12 +74,8 @@ def main() -> None:
     draw(rows, options.out / "halo_fits.png")
 
 
-def fitted(number: int, seed: int, kept: Path) -> dict:
-    """Ranks of the truth for one cluster; from the kept file if it is there."""
-    path = kept / f"{seed}-{number:05d}.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    begun = time.perf_counter()
+def simulated(number: int, seed: int) -> tuple[NFWHalo, HaloData, jax.Array, jax.Array]:
+    """A halo, what is seen of it, and keys of its fit and rank."""
     key = jax.random.fold_in(jax.random.key(seed), number)
     key_halo, key_noise, key_fit, key_rank = jax.random.split(key, 4)
     halo = draw_halo(key_halo, jnp.asarray(Z_LENS), PRIOR)
@@ -91,6 +88,16 @@ def fitted(number: int, seed: int, kept: Path) -> dict:
     shapes = halo_reduced_shear(halo, x, y, mean, spread, soft) + jax.lax.complex(*noise)
     weight = jnp.full((2, x.size), 1 / std**2)
     data = HaloData(x, y, shapes, weight, jnp.asarray(Z_LENS), mean, spread, soft)
+    return halo, data, key_fit, key_rank
+
+
+def fitted(number: int, seed: int, kept: Path) -> dict:
+    """Ranks of the truth for one cluster; from the kept file if it is there."""
+    path = kept / f"{seed}-{number:05d}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    begun = time.perf_counter()
+    halo, data, key_fit, key_rank = simulated(number, seed)
     fit = fit_halo(key_fit, data, PRIOR, SETTINGS)
     truth = {
         "log10_mass": float(jnp.log10(halo.mass)),

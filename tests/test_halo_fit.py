@@ -240,6 +240,7 @@ def test_the_calibration_experiment_runs(tmp_path):
     subprocess.run(command, check=True, capture_output=True, text=True)
     figures = json.loads((tmp_path / "halo_fits.json").read_text())
     assert figures["clusters"] == 3 and figures["worst_rhat"] < 1.05
+    assert figures["not_mixed"] == 0
     assert set(figures["sbc"]) == {"log10_mass", "concentration", "x", "y"}
     assert sum(figures["sbc"]["log10_mass"]["counts"]) == 3
     assert (tmp_path / "halo_fits.png").stat().st_size > 10_000

@@ -24,6 +24,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -216,7 +217,7 @@ def halo_model(data: HaloData, prior: HaloPrior) -> None:
     import numpyro
     import numpyro.distributions as dist
 
-    of_site = {"log10_mass": dist.Uniform(*prior.log10_mass)}
+    of_site: dict[str, Any] = {"log10_mass": dist.Uniform(*prior.log10_mass)}
     of_site |= {"concentration_offset": dist.Normal(0.0, 1.0)}
     if prior.centre_arcmin > 0:
         of_site |= {name: dist.Normal(0.0, 1.0) for name in ("unit_x", "unit_y")}
