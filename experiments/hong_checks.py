@@ -165,6 +165,7 @@ def mass_sheets(options: Any, num: int) -> dict[str, Any]:
     estimators = {name: estimator_of(name, options) for name in METHODS}
     at = COARSE.pixel_arcmin * (np.arange(COARSE.shape[0]) - (COARSE.shape[0] - 1) / 2)
     base = jax.random.fold_in(jax.random.key(options.seed), 78)
+    sheet = "sheet" + weights_tag("deepmass")
 
     def measured(number: int) -> dict[str, dict[str, float]]:
         sky = jax.tree.map(lambda leaf: leaf[number], skies)
@@ -184,7 +185,7 @@ def mass_sheets(options: Any, num: int) -> dict[str, Any]:
         return ratios
 
     rows = [
-        remembered(options, "sheet", number, partial(measured, number))
+        remembered(options, sheet, number, partial(measured, number))
         for number in tqdm(range(num), desc="field sizes", unit="cluster")
     ]
     fields = [str(field) for field in FIELDS_ARCMIN]
