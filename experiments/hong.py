@@ -48,6 +48,7 @@ from jaxmap.simulation.cluster_fields import (
 )
 from jaxmap.spectra import PowerSpectrum
 from jaxmap.training.smooth_power import smooth_power
+from jaxmap.training.survey_settings import Clusters
 
 SURVEY = ClusterSurvey()
 SIDE = 84
@@ -119,7 +120,7 @@ def variants_of(weights: tuple[Path, ...]) -> dict[str, list[Path]]:
     for path in weights:
         header = read_cluster_network(path)[1]
         network, training = header["network"], header["training"]
-        loss = training["settings"].get("clusters", {}).get("loss", "mse")
+        loss = training["settings"].get("clusters", {}).get("loss", Clusters.loss)
         more = " 4 channels" * (network["channels"] == 4) + " no skip" * (not network["skip"])
         more += " m3" * (network["skip4"] == "m3")
         found.setdefault(f"cnn {network['width']} {loss}{more}", []).append(path)
