@@ -36,7 +36,9 @@ def _add_estimate(subparsers: Any) -> None:
         "beyond the training, 8 fewer galaxies than in the training (sums of these).",
     )
     parser.set_defaults(command="dynamics estimate")
-    parser.add_argument("catalog", nargs="?", help="FITS, CSV, ECSV, HDF5 or Parquet file")
+    parser.add_argument(
+        "catalog", nargs="?", help="FITS, CSV, ECSV, HDF5, Parquet or halo_cnn file"
+    )
     parser.add_argument(
         "--model", choices=MODELS, default="cnn2d", help="shipped estimator (default cnn2d)"
     )
