@@ -44,13 +44,13 @@ def test_mocks_are_estimated(catalog, tmp_path, capsys):
     assert json.loads(table.meta["jaxmap"])["settings"]["model"] == "cnn1d"
 
 
-def test_catalogues_of_halo_cnn_and_names(tmp_path, caplog):
+def test_catalogues_of_halo_cnn_and_names(tmp_path, capsys):
     """Clusters come out by their names in the file, at the redshift that is given."""
     path, out = tmp_path / "clusters.npy", tmp_path / "masses.csv"
     assert main(["dynamics", "mock", "--num", "8", "--out", str(path), "-q"]) == 0
     command = ["dynamics", "estimate", str(path), "--model", "cnn1d", "--out", str(out), "-q"]
     assert main([*command, "--redshift", "0.3"]) == 0
-    assert "these clusters are at 0.300" in caplog.text
+    assert "these clusters are at 0.300" in capsys.readouterr().err
     named = tmp_path / "named.csv"
     rows = [f"A{85 + i % 2},0.{i + 1},{100 * i}" for i in range(8)]
     named.write_text("\n".join(["cluster,radius_mpc_h,velocity_km_s", *rows]) + "\n")

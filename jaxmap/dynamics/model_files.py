@@ -86,7 +86,7 @@ def _m_sigma_parts(model: MSigma) -> tuple[dict[str, Any], dict[str, Any]]:
 def _m_sigma(arrays: dict[str, Any], header: dict[str, Any]) -> MSigma:
     settings = dict(header["settings"])
     settings["dispersion"] = DISPERSIONS[settings["dispersion"]]
-    domain = header["domain"]
+    domain = header.get("domain")
     return MSigma(
         **settings,
         errors=_errors(arrays) if arrays else None,
