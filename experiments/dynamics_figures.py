@@ -47,10 +47,11 @@ def draw_all(folder: Path, shown: Catalogues, kept: dict[str, np.ndarray], figur
     figure.tight_layout()
     figure.savefig(folder / "dynamics_masses.png", dpi=110)
 
-    figure = new_figure(14, 15)
-    rows = figure.subfigures(3, 1, height_ratios=(1.1, 1.5, 1))
+    figure = new_figure(14, 17)
+    figure.set_layout_engine("constrained")
+    rows = figure.subfigures(3, 1, height_ratios=(1.2, 1.6, 1))
+    axes = rows[0].subplots(2, 2, sharex=True, sharey="row", height_ratios=(2, 1))
     for column, name in enumerate(("cnn1d", "cnn2d")):
-        axes = rows[0].subplots(2, 2, sharex=True, height_ratios=(2, 1)) if not column else axes
         _predicted(axes[:, column], shown.test.contaminated.log10_mass, kept[name], name)
     rows[0].suptitle("Fig. 7: masses by the networks (median, 16-84 %, 3-97 %)")
     _residuals(rows[1], shown, kept)
@@ -107,16 +108,17 @@ def _relation(axis: Any, shown: Catalogues, view: str, fits: dict[str, Any]) -> 
         yscale="log",
         ylim=(150, 2000),
     )
+    axis.set_yticks([200, 500, 1000, 2000], ["200", "500", "1000", "2000"])
+    axis.minorticks_off()
     axis.legend(loc="lower right")
 
 
 def _predicted(axes: Any, mass: np.ndarray, residual: np.ndarray, name: str) -> None:
-    centre, percentiles = _percentiles(mass, residual, EDGES)
-    _bands(axes[0], centre, centre + percentiles, COLOURS[name], LABELS[name])
+    _bands(axes[0], *_percentiles(mass, mass + residual, EDGES), COLOURS[name], LABELS[name])
     axes[0].plot([14, 15], [14, 15], "k:", lw=1)
     axes[0].set(ylabel="estimated " + MASS, xlim=(14, 15), ylim=(13.4, 15.4))
     axes[0].legend(loc="upper left")
-    _bands(axes[1], centre, percentiles, COLOURS[name], LABELS[name])
+    _bands(axes[1], *_percentiles(mass, residual, EDGES), COLOURS[name], LABELS[name])
     axes[1].axhline(0, color="k", ls=":", lw=1)
     axes[1].set(xlabel="true " + MASS, ylabel=r"$\epsilon$ [dex]", ylim=(-0.6, 0.6))
 
