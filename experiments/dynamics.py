@@ -123,6 +123,10 @@ def main() -> None:
     figures["table4"] = stages(
         f"table4_{options.seed}", lambda: robustness(MockClusters(**few), shown.key, rates, draws)
     )
+    figures["table4_single"] = stages(
+        f"table4_single_{options.seed}",
+        lambda: robustness(MockClusters(**few), shown.key, rates, 1),
+    )
     figures["table3"] = stages(f"table3_{options.seed}", lambda: dependence(shown, kept, quick))
     figures["reference"] = stages(
         f"reference_{options.seed}", lambda: reference(options.seed, 120 if quick else 1000)

@@ -65,7 +65,7 @@ def as_markdown(figures: dict[str, Any]) -> str:
         _table2(figures["table2"]),
         _targets(figures["targets"]),
         _table3(figures["table3"]),
-        _table4(figures["table4"]),
+        _table4(figures["table4"], figures["table4_single"]),
         _reference(figures["reference"]),
     ]
     return "\n".join(parts)
@@ -162,20 +162,25 @@ def _table3(table: dict[str, Any]) -> str:
     )
 
 
-def _table4(table: dict[str, Any]) -> str:
+def _table4(table: dict[str, Any], single: dict[str, Any]) -> str:
     rows = [
         (
             LABELS[name],
-            f"{row['median']:.3f} ({row['published']['median']:.3f})",
-            f"{row['width']:.3f} ({row['published']['width']:.3f})",
+            *(
+                f"{one[name][what]:.3f}" + ("" if one is table else f" ({row['published'][what]})")
+                for what in ("median", "width")
+                for one in (table, single)
+            ),
         )
         for name, row in table.items() if name in LABELS
     ]  # fmt: skip
     return _grid(
         "Table 4: drift when 60 to 80 % of the galaxies are observed",
-        ("method", "median [dex]", "16-84 range [dex]"),
+        ("method", "median, ten draws", "one draw", "16-84 range, ten draws", "one draw"),
         rows,
-        "Shipped estimators, means of ten subsamples.",
+        "Shipped estimators, in dex. By the text the mass is the mean of ten subsamples. The "
+        "published ranges are like those of one: 70 % of 40 galaxies change a Gaussian dispersion by "
+        "sqrt[(1/0.7 - 1)/80] = 0.073, which is 0.09 dex in mass and a range of 0.19.",
     )
 
 
