@@ -179,8 +179,8 @@ def _table4(table: dict[str, Any], single: dict[str, Any]) -> str:
         ("method", "median, ten draws", "one draw", "16-84 range, ten draws", "one draw"),
         rows,
         "Shipped estimators, in dex. By the text the mass is the mean of ten subsamples. The "
-        "published ranges are like those of one: 70 % of 40 galaxies change a Gaussian dispersion by "
-        "sqrt[(1/0.7 - 1)/80] = 0.073, which is 0.09 dex in mass and a range of 0.19.",
+        "published ranges are like those of one: 70 % of 40 galaxies change a Gaussian dispersion "
+        "by sqrt[(1/0.7 - 1)/80] = 0.073, which is 0.09 dex in mass and a range of 0.19.",
     )
 
 

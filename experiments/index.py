@@ -289,7 +289,8 @@ PAPERS: dict[str, list[Item]] = {
                    ("cnn2d", "mu0 0.03, sigma0 0.11, sigma1 0.05, alpha0 1.00"))),
         Item("Table 4, robustness", "dynamics.py", ("dynamics.json", "dynamics_robustness.png"),
              "CNN2D: drift -0.026, scatter 0.126", _table4,
-             f"{MOCKS}; the published scatter is like that of one draw; all methods in `dynamics.md`"),
+             f"{MOCKS}; the published scatter is like that of one draw; all methods in "
+             "`dynamics.md`"),
     ],
     HONG: [
         Item("Fig. 2, one reconstruction", "hong.py", ("hong.json", "hong_maps.png"), "picture",
