@@ -88,6 +88,7 @@ def write_pages(folder: Path) -> None:
     ])  # fmt: skip
     _write(folder / "public_names.inc.md", public_names())
     _write(folder / "model_cards.inc.md", model_cards())
+    _write(folder / "survey_costs.inc.md", survey_costs())
 
 
 def _write(path: Path, lines: list[str]) -> None:
@@ -169,9 +170,81 @@ def results(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def benchmark(name: str) -> Any:
+    """Figures of a benchmark."""
+    return json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def survey_costs() -> list[str]:
+    """Hours of large surveys on GPUs, with the arithmetic."""
+    found = benchmark("survey")
+    assumed = found["assumed"]
+    edge, cell, use = (assumed[name] for name in ("edge_patches", "cell_deg2", "utilisation"))
+    samples, seconds = assumed["samples"], assumed["seconds_per_sample"]
+    lines = ["| square degrees | patches | GPU hours | hours on N GPUs |", "|---|---|---|---|"]
+    areas = sorted({row["deg2"] for row in found["projected"]})
+    for area in areas:
+        rows = [row for row in found["projected"] if row["deg2"] == area]
+        patches = rows[0]["patches"]
+        each = ", ".join(f"{row['gpus']}: {row['hours']:.2g}" for row in rows)
+        lines.append(
+            f"| {area:,} | {edge} × {area} / {cell:.2f} = {patches:,} | {patches:,} × {samples} × "
+            f"{seconds:g} s = {patches * samples * seconds / 3600:.1f} | over {use:.0%} use and N: "
+            f"{each} |"
+        )
+    return lines
+
+
+def survey_figures() -> dict[str, str]:
+    """What `experiments/survey_seams.py` and `experiments/benchmarks/survey.py` found."""
+    rows = benchmark("survey")["rows"]
+    ks = [row for row in rows if row["method"] == "ks"]
+    rates = {
+        count: [
+            row["patches_per_hour"]
+            for row in rows
+            if row["method"] == "wiener" and row["workers"] == count
+        ]
+        for count in (1, 2)
+    }
+    seams = results("survey_seams")
+    first, power, pooled = seams["surveys"][0], seams["power"], seams["together"]
+    control, big = first["control_error_rms"], pooled["big_patch"]
+
+    def measured(row: dict[str, float], digits: int) -> str:
+        return f"{row['ratio']:.{digits}f} ± {row['ratio_error']:.{digits}f}"
+
+    def bands(name: str) -> str:
+        pairs = zip(power[name]["ratio"], power[name]["ratio_error"], strict=True)
+        return ", ".join(f"{value:.2f} ± {error:.2f}" for value, error in pairs)
+
+    return {
+        "survey_memory": ", ".join(f"{row['worker_peak_mib']:.0f}" for row in ks),
+        "survey_areas": ", ".join(f"{row['deg2']:,}" for row in ks),
+        "survey_speedup": " and ".join(
+            f"{two / one:.2f}" for one, two in zip(rates[1], rates[2], strict=True)
+        ),
+        "survey_rate": f"{min(rates[1]):,.0f} to {max(rates[1]):,.0f}",
+        "seams_surveys": str(len(seams["surveys"])),
+        "seams_patches": str(first["patches"]),
+        "seams_samples": str(first["num_samples"]),
+        "seams_overlap": f"{first['overlap_arcmin']:.0f}",
+        "seams_std": measured(pooled["std_rms"], 3),
+        "seams_samples_std": measured(pooled["std_of_merged_samples"], 3),
+        "seams_error": measured(pooled["error_rms"], 3),
+        "seams_control": measured(control, 2),
+        "seams_power": bands("mean"),
+        "seams_sample_power": bands("sample"),
+        "seams_squares": f"{power['squares_seams']} and {power['squares_interior']}",
+        "seams_big": f"{big['merged_minus_big_over_std_seams']:.2f}",
+        "seams_big_inside": f"{big['merged_minus_big_over_std_interior']:.2f}",
+        "seams_shifted": f"{big['shifted_minus_big_over_std_interior']:.2f}",
+    }
+
+
 def figures() -> dict[str, str]:
     """Numbers that pages quote, by name."""
-    startup = json.loads((BENCHMARKS / "startup.json").read_text(encoding="utf-8"))
+    startup = benchmark("startup")
     rows = {row["what"]: row["seconds"]["median"] for row in startup["rows"]}
     edges = results("edges")["by_margin"].values()
     margin = str(results("edges")["default_margin"])
@@ -180,6 +253,7 @@ def figures() -> dict[str, str]:
         "seconds_import": f"{rows['import jaxmap']:.2f}",
         "seconds_help": f"{rows['jaxmap --help']:.2f}",
         "edge_percent": f"{100 * (worst - 1):.0f}",
+        **survey_figures(),
     }
 
 
