@@ -89,6 +89,7 @@ def write_pages(folder: Path) -> None:
     _write(folder / "public_names.inc.md", public_names())
     _write(folder / "model_cards.inc.md", model_cards())
     _write(folder / "survey_costs.inc.md", survey_costs())
+    _write(folder / "survey_seams.inc.md", survey_seams())
 
 
 def _write(path: Path, lines: list[str]) -> None:
@@ -195,21 +196,10 @@ def survey_costs() -> list[str]:
     return lines
 
 
-def survey_figures() -> dict[str, str]:
-    """What `experiments/survey_seams.py` and `experiments/benchmarks/survey.py` found."""
-    rows = benchmark("survey")["rows"]
-    ks = [row for row in rows if row["method"] == "ks"]
-    rates = {
-        count: [
-            row["patches_per_hour"]
-            for row in rows
-            if row["method"] == "wiener" and row["workers"] == count
-        ]
-        for count in (1, 2)
-    }
-    seams = results("survey_seams")
-    first, power, pooled = seams["surveys"][0], seams["power"], seams["together"]
-    control, big = first["control_error_rms"], pooled["big_patch"]
+def survey_seams() -> list[str]:
+    """What `experiments/survey_seams.py` found."""
+    found = results("survey_seams")
+    power, surveys = found["power"], found.get("surveys", [found])
 
     def measured(row: dict[str, float], digits: int) -> str:
         return f"{row['ratio']:.{digits}f} ± {row['ratio_error']:.{digits}f}"
@@ -218,27 +208,61 @@ def survey_figures() -> dict[str, str]:
         pairs = zip(power[name]["ratio"], power[name]["ratio_error"], strict=True)
         return ", ".join(f"{value:.2f} ± {error:.2f}" for value, error in pairs)
 
+    edges = ", ".join(map(str, power["ell_edges"]))
+    rows = {
+        "posterior std": measured(found["std_rms"], 3),
+        "std of merged samples": measured(found["std_of_merged_samples"], 3),
+        "actual error": measured(found["error_rms"], 3),
+        f"power of the map over that of the truth, between ℓ = {edges}": bands("mean"),
+        "power of a sample over that of the truth": bands("sample"),
+    }
+    if "control_error_rms" in surveys[0]:
+        control = measured(surveys[0]["control_error_rms"], 2)
+        rows["actual error if patches overlap by one pixel (the control)"] = control
+    lines = [
+        f"Gaussian skies of 200 square degrees: {len(surveys)}; each {found['patches']} patches that "
+        f"overlap by {found['overlap_arcmin']:.0f} arcmin, Wiener filter, {found['num_samples']} "
+        "samples. Pixels within 0.3 degrees of the borders of cells over those more than 0.8 degrees "
+        "away from any:",
+        "",
+        "| ratio | seams over interior |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+        "",
+        f"Errors are jackknives; power is of {power['squares_seams']} and "
+        f"{power['squares_interior']} squares of 1.3 degrees. The merged map differs from one big "
+        "patch by {:.2f} of the std near borders and {:.2f} elsewhere; the big patch differs from "
+        "itself on pixels moved by half their side by {:.2f}.".format(
+            *(
+                found["big_patch"][f"{name}_over_std_{place}"]
+                for name, place in (
+                    ("merged_minus_big", "seams"),
+                    ("merged_minus_big", "interior"),
+                    ("shifted_minus_big", "interior"),
+                )
+            )
+        ),
+    ]
+    return lines
+
+
+def survey_figures() -> dict[str, str]:
+    """What `experiments/benchmarks/survey.py` found."""
+    rows = benchmark("survey")["rows"]
+    ks = [row for row in rows if row["method"] == "ks"]
+    one, two = (
+        [
+            row["patches_per_hour"]
+            for row in rows
+            if row["method"] == "wiener" and row["workers"] == count
+        ]
+        for count in (1, 2)
+    )
     return {
         "survey_memory": ", ".join(f"{row['worker_peak_mib']:.0f}" for row in ks),
         "survey_areas": ", ".join(f"{row['deg2']:,}" for row in ks),
-        "survey_speedup": " and ".join(
-            f"{two / one:.2f}" for one, two in zip(rates[1], rates[2], strict=True)
-        ),
-        "survey_rate": f"{min(rates[1]):,.0f} to {max(rates[1]):,.0f}",
-        "seams_surveys": str(len(seams["surveys"])),
-        "seams_patches": str(first["patches"]),
-        "seams_samples": str(first["num_samples"]),
-        "seams_overlap": f"{first['overlap_arcmin']:.0f}",
-        "seams_std": measured(pooled["std_rms"], 3),
-        "seams_samples_std": measured(pooled["std_of_merged_samples"], 3),
-        "seams_error": measured(pooled["error_rms"], 3),
-        "seams_control": measured(control, 2),
-        "seams_power": bands("mean"),
-        "seams_sample_power": bands("sample"),
-        "seams_squares": f"{power['squares_seams']} and {power['squares_interior']}",
-        "seams_big": f"{big['merged_minus_big_over_std_seams']:.2f}",
-        "seams_big_inside": f"{big['merged_minus_big_over_std_interior']:.2f}",
-        "seams_shifted": f"{big['shifted_minus_big_over_std_interior']:.2f}",
+        "survey_speedup": " and ".join(f"{b / a:.2f}" for a, b in zip(one, two, strict=True)),
+        "survey_rate": f"{min(one):,.0f} to {max(one):,.0f}",
     }
 
 

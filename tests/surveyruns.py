@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-EQUATOR, POLE = (0.0, 1.0), (0.0, 88.0)
+EQUATOR, POLE = (0.0, 1.0), (0.0, 89.5)
 """Where RA wraps; and where meridians meet, so that frames of patches are turned by all angles."""
 
 

@@ -94,7 +94,7 @@ def test_survey_seams(tmp_path):
     hardly overlap err more."""
     figures = run("survey_seams", tmp_path, tmp_path)
     for name in ("error_rms", "std_rms"):
-        row = figures["together"][name]
+        row = figures[name]
         assert abs(row["ratio"] - 1) < 5 * row["ratio_error"]
     control = figures["surveys"][0]["control_error_rms"]
     assert control["ratio"] > 1 + 3 * control["ratio_error"]
