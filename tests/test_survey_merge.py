@@ -128,12 +128,11 @@ def test_merged_map_is_seamless_and_readable(done):
 
     big, noise = one_patch(catalog), one_patch(catalog, name="std").mean()
     shifted = one_patch(catalog, replace(grid, centre_deg=(ra, dec)))
-    pixelisation = np.std(shifted - big)
     # Pixels of patches lie as much off as those: a ratio of 1, of standard deviations over some 60
-    # beams (10 % error each). Of other galaxies, the control, nothing but the lens is shared.
-    assert np.std(kappa[used] - big) < 1.3 * pixelisation
-    unlike = one_patch(small_catalog(seed=2, centre=POLE)) - kappa[used]
-    assert np.std(unlike) > 1.2 * noise > 1.3 * 1.3 * pixelisation
+    # beams (10 % error each). The map of other galaxies, the control, is farther off.
+    limit = 1.3 * np.std(shifted - big)
+    unlike = one_patch(small_catalog(seed=2, centre=POLE))
+    assert np.std(kappa[used] - big) < limit < np.std(unlike - kappa[used])
     # The lens is there, in E modes; where frames are not turned to each other (the control), not.
     middle = Grid((4, 4), 6.0, POLE)
     lens = places_on(middle, 0.0, *places).used
