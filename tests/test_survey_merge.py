@@ -170,8 +170,8 @@ def test_blend_keeps_the_variance_of_samples():
 
 
 @pytest.mark.parametrize("exact_mean", [True, False])
-def test_chunks_together_are_all_samples(tmp_path, exact_mean):
-    plan = replace(small_plan(tmp_path / "run"), num_chunks=3)
+def test_chunks_together_are_all_samples(done, tmp_path, exact_mean):
+    plan = replace(done, folder=tmp_path, num_chunks=3)
     patch, shape = plan.tiling.patches[0], plan.tiling.shape
     samples = np.random.default_rng(0).normal(2.0, 1.0, (12, *shape))
     exact = np.full(shape, 2.0)
