@@ -12,6 +12,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,11 +89,12 @@ def run_survey(
     total = len(plan.tiling.patches) * plan.num_chunks
     bar = progress(total, total - len(todo)) if progress is not None else None
     try:
-        with (plan.folder / LOG).open("a", encoding="utf-8") as file:
+        with (plan.folder / LOG).open("ab", buffering=0) as file:
 
             def note(record: dict[str, Any]) -> None:
-                file.write(json.dumps({"time": round(time.time(), 3), **record}) + "\n")
-                file.flush()
+                line = json.dumps({"time": round(time.time(), 3), **record}) + "\n"
+                with suppress(OSError):  # a disk too full for the log stops nothing
+                    file.write(line.encode())
 
             note({"event": "start", "missing": len(todo)})
             while todo:

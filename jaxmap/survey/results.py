@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,15 +78,23 @@ def missing_tasks(plan: Plan) -> list[Task]:
 
 
 def write_result(plan: Plan, task: Task, chunk: Chunk | None) -> None:
-    """Write what a task found; None for a patch without galaxies."""
-    with atomic_path(result_path(plan, task)) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["plan"] = plan.digest
-            file.attrs["empty"] = chunk is None
-            if chunk is not None:
-                _write_chunk(file, chunk)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())  # its name must not outlive its content in a power cut
+    """Write what a task found; None for a patch without galaxies.
+
+    Put together in memory: HDF5 may end the process where it finds the disk full.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["plan"] = plan.digest
+        file.attrs["empty"] = chunk is None
+        if chunk is not None:
+            _write_chunk(file, chunk)
+    with atomic_path(result_path(plan, task)) as temporary, temporary.open("wb") as written:
+        written.write(content.getbuffer())
+        written.flush()
+        os.fsync(written.fileno())  # its name must not outlive its content in a power cut
 
 
 def _write_chunk(file: h5py.File, chunk: Chunk) -> None:
