@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import survey_pages
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
@@ -56,9 +57,11 @@ REFERENCE = {
         "clusters.matching", "clusters.scores", "cluster_network",
     ),
     "Dynamical masses": (
-        "dynamics.members", "dynamics.member_files", "dynamics.estimate", "dynamics.m_sigma",
-        "dynamics.sdm", "dynamics.cnn", "dynamics.model_files", "dynamics.mocks",
-        "dynamics.mock_recipe", "dynamics.residuals", "dynamics.robustness",
+        "dynamics.members", "dynamics.member_files", "dynamics.halo_cnn_files", "dynamics.box",
+        "dynamics.observables", "dynamics.samples", "dynamics.estimate", "dynamics.dispersion",
+        "dynamics.m_sigma", "dynamics.divergence", "dynamics.sdm", "dynamics.sdm_reference",
+        "dynamics.images", "dynamics.cnn", "dynamics.model_files", "dynamics.mocks",
+        "dynamics.mock_recipe", "dynamics.residuals", "dynamics.dependence", "dynamics.robustness",
     ),
     "Simulation and training": (
         "simulation.fields", "simulation.build", "simulation.lightcone", "simulation.survey",
@@ -88,6 +91,8 @@ def write_pages(folder: Path) -> None:
     ])  # fmt: skip
     _write(folder / "public_names.inc.md", public_names())
     _write(folder / "model_cards.inc.md", model_cards())
+    _write(folder / "survey_costs.inc.md", survey_pages.costs())
+    _write(folder / "survey_seams.inc.md", survey_pages.seams())
 
 
 def _write(path: Path, lines: list[str]) -> None:
@@ -180,6 +185,7 @@ def figures() -> dict[str, str]:
         "seconds_import": f"{rows['import jaxmap']:.2f}",
         "seconds_help": f"{rows['jaxmap --help']:.2f}",
         "edge_percent": f"{100 * (worst - 1):.0f}",
+        **survey_pages.figures(),
     }
 
 

@@ -33,6 +33,14 @@ ROW_KEYS = {
         "fft_error",
         "direct_error",
     },
+    "dynamics": {
+        "what",
+        "jaxmap_microseconds",
+        "plain_microseconds",
+        "times_faster",
+        "largest_difference",
+        "published_microseconds",
+    },
     "networks": {"network", "size", "parameters", "gflop", "seconds", "over_published"},
     "binning": {"step", "seconds", "over_numpy", "over_numpy_with_index"},
     "startup": {"what", "seconds"},
@@ -44,6 +52,17 @@ ROW_KEYS = {
         "evaluations_per_sample",
         "peak_bytes",
         "peak_bytes_before",
+    },
+    "survey": {
+        "method",
+        "deg2",
+        "galaxies",
+        "load",
+        "workers",
+        "patches",
+        "seconds",
+        "patches_per_hour",
+        "worker_peak_mib",
     },
     "map_size": {
         "method",
@@ -58,7 +77,7 @@ ROW_KEYS = {
 }
 
 
-LONG = ("posterior_samples", "simulation")
+LONG = ("dynamics", "posterior_samples", "simulation", "survey")
 
 
 @pytest.mark.parametrize(
