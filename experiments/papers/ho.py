@@ -9,6 +9,7 @@ from papers.item import Item, nothing
 
 TITLE = "Ho et al. 2019 (papers/003)"
 MOCKS = "synthetic halo-model clusters, not MDPL2, which is not public as a whole"
+FIGURES = ("ho_figures.json", "ho_figures.png")
 DYNAMICS = ("dynamics.json", "dynamics.png")
 
 
@@ -26,6 +27,15 @@ def _m_sigma_figure(figures: Any) -> str:
 
 def _masses(figures: Any) -> str:
     return f"{figures['num_train']:,} clusters to train, {figures['num_test']:,} to test"
+
+
+def _losses(figures: Any) -> str:
+    return "; ".join(
+        f"{name}: held out {figures[name]['validation_loss'][0]:.4f} to "
+        f"{figures[name]['validation_loss'][-1]:.4f}, training "
+        f"{figures[name]['training_loss'][-1]:.4f}"
+        for name in ("cnn1d", "cnn2d")
+    )
 
 
 def _folds(*columns: str) -> Callable[[Any], str]:
@@ -83,13 +93,12 @@ def _table4(*names: str) -> Callable[[Any], str]:
 
 ITEMS: list[Item] = [
     Item("Fig. 2, masses", "dynamics.py", DYNAMICS, "picture", _masses, MOCKS),
-    Item("Fig. 3, input images", "", (), "picture", nothing,
-         "no script: the images are `jaxmap.dynamics.images`, shown in the notebook on "
-         "dynamical masses as points"),
+    Item("Fig. 3, input images", "ho_figures.py", FIGURES, "picture", nothing, MOCKS),
     Item("Fig. 4, architecture", "", (), "drawing", nothing,
          "a drawing; the layers are `jaxmap/networks/phase_space.py`"),
-    Item("Fig. 5, loss against epoch", "", (), "picture", nothing,
-         "not drawn; a training is `jaxmap dynamics train`"),
+    Item("Fig. 5, loss against epoch", "ho_figures.py", FIGURES,
+         "falls throughout; held out below training, which has dropout", _losses,
+         f"{MOCKS}; fewer of them"),
     *(Item(f"Fig. {number}, {what}", "dynamics.py", DYNAMICS, "picture", ours, MOCKS)
       for number, what, ours in (
           (6, "M-sigma", _m_sigma_figure),
