@@ -24,7 +24,7 @@ from jaxmap.survey.partial_maps import read_partial_map
 from jaxmap.survey.plan import read_plan
 
 FAST = bool(os.environ.get("JAXMAP_FAST"))  # smaller, for tests
-AREA, DENSITY, LMAX, PIXEL, NSIDE = (4, 2, 300, 6, 512) if FAST else (40, 10, 1200, 3, 1024)
+AREA, DENSITY, LMAX, PIXEL, NSIDE = (4, 2, 900, 12, 256) if FAST else (100, 5, 2000, 6, 512)
 folder = Path(tempfile.mkdtemp())
 sky, run = folder / "sky", folder / "run"
 
@@ -48,9 +48,9 @@ catalog = "{sky}"
 method = "wiener"
 num_samples = {2 if FAST else 10}
 keep_samples = true
-patch_deg = 1.8
+patch_deg = {1.8 if FAST else 3.7}
 pixel_arcmin = {PIXEL}
-{"margin = 0" if FAST else ""}
+{"overlap_arcmin = 60" if FAST else ""}
 """
 )
 measure = "--no-measure" if FAST else "--measure"
