@@ -87,7 +87,7 @@ def test_without_thresholds_all_is_kaiser_squires(case):
     shear = shear_from_convergence(truth, GRID)
     data = shear_map(shear, GRID, noise_std=np.full(GRID.shape, 0.05))
     settings = {"positive": False, "margin": 0, "tolerance": 1e-7, "max_iterations": 3000}
-    settings |= {"b_mode": False}
+    settings |= {"with_b_mode": False}
     exact = KaiserSquires(0.0, margin=0)(KEY, data).convergence
     found = Sparse(0.0, 3, **settings)(KEY, data).convergence
     np.testing.assert_allclose(found - found.mean(), exact, atol=1e-6)
