@@ -57,9 +57,11 @@ REFERENCE = {
         "clusters.matching", "clusters.scores", "cluster_network",
     ),
     "Dynamical masses": (
-        "dynamics.members", "dynamics.member_files", "dynamics.estimate", "dynamics.m_sigma",
-        "dynamics.sdm", "dynamics.cnn", "dynamics.model_files", "dynamics.mocks",
-        "dynamics.mock_recipe", "dynamics.residuals", "dynamics.robustness",
+        "dynamics.members", "dynamics.member_files", "dynamics.halo_cnn_files", "dynamics.box",
+        "dynamics.observables", "dynamics.samples", "dynamics.estimate", "dynamics.dispersion",
+        "dynamics.m_sigma", "dynamics.divergence", "dynamics.sdm", "dynamics.sdm_reference",
+        "dynamics.images", "dynamics.cnn", "dynamics.model_files", "dynamics.mocks",
+        "dynamics.mock_recipe", "dynamics.residuals", "dynamics.dependence", "dynamics.robustness",
     ),
     "Surveys": (
         "survey.catalogue", "survey.plan", "survey.patches", "survey.forecast", "survey.cluster",

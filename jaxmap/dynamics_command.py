@@ -7,15 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxmap.dynamics.cnn import PRESETS, PhaseSpaceEnsemble, fit_cnn
+from jaxmap.dynamics.cnn import PRESETS, fit_cnn
 from jaxmap.dynamics.estimate import Flag, MassEstimate
-from jaxmap.dynamics.halo_cnn_files import read_halo_cnn
+from jaxmap.dynamics.halo_cnn_files import read_halo_cnn, write_halo_cnn
 from jaxmap.dynamics.m_sigma import MSigma, fit_m_sigma
 from jaxmap.dynamics.member_files import FORMATS, read_members, write_members
 from jaxmap.dynamics.members import ClusterMembers, cut_cylinder, require_masses
@@ -23,7 +24,7 @@ from jaxmap.dynamics.mock_recipe import flat_masses, halo_masses
 from jaxmap.dynamics.mocks import mock_clusters
 from jaxmap.dynamics.model_files import SHIPPED, Model, read_model, shipped_model, write_model
 from jaxmap.dynamics.residuals import ResidualStatistics, residual_statistics
-from jaxmap.dynamics.sdm import SDM, fit_sdm
+from jaxmap.dynamics.sdm import fit_sdm
 from jaxmap.files import atomic_path
 from jaxmap.outputs import origin
 
@@ -42,7 +43,9 @@ def run_estimate(options: argparse.Namespace) -> int:
     model = read_model(options.weights) if options.weights else shipped_model(options.model)
     members = _catalogue(options, model)
     estimate = model(jax.random.key(options.seed), members)
-    table = Table({"cluster": np.arange(len(members)) if members.halo is None else members.halo})
+    table = Table({"cluster": _named(members)})
+    if members.name is not None and members.halo is not None:
+        table["halo"] = members.halo
     if members.line_of_sight is not None:
         table["line_of_sight"] = members.line_of_sight
     table["num_galaxies"] = members.richness
@@ -85,16 +88,19 @@ def run_train(options: argparse.Namespace) -> int:
 def run_mock(options: argparse.Namespace) -> int:
     """``jaxmap dynamics mock``: a catalogue of synthetic clusters."""
     out = Path(options.out)
-    if out.suffix not in FORMATS:
+    if out.suffix not in (*FORMATS, ".npy"):
         raise ValueError(
-            f"cannot write clusters to {out}; expected a name ending in {', '.join(FORMATS)}"
+            f"cannot write clusters to {out}; expected a name ending in {', '.join(FORMATS)}, .npy"
         )
     _require_some(options.num)
     key_masses, key_mocks = jax.random.split(jax.random.key(options.seed))
     draw = flat_masses if options.flat else halo_masses
     mocks = mock_clusters(key_mocks, draw(key_masses, options.num), options.num_lines)
     members = mocks.pure if options.pure else mocks.contaminated
-    write_members(out, members)
+    if out.suffix == ".npy":
+        write_halo_cnn(out, members)
+    else:
+        write_members(out, members)
     if not options.quiet:
         print(
             f"{len(members):,} synthetic clusters of {len(members.radius_mpc_h):,} galaxies "
@@ -165,23 +171,37 @@ def evaluation_table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _catalogue(options: argparse.Namespace, model: Model | None) -> ClusterMembers:
-    """Clusters of the input file, cut to a cylinder unless the model is for all galaxies."""
+    """Clusters of the input file, cut to the model's cylinder; M-sigma relations may have none."""
     if not options.catalog:
         raise ValueError("no catalogue was given; expected a file of galaxies in clusters")
     path = Path(options.catalog)
     if path.suffix in PICKLES:
+        if options.columns:
+            raise ValueError(f"{path} has columns of fixed names; leave --columns out")
         members = read_halo_cnn(path)
+        if options.redshift is not None:
+            members = replace(members, redshift=options.redshift)
     else:
         members = read_members(path, columns=options.columns, redshift=options.redshift)
-    if isinstance(model, (SDM, PhaseSpaceEnsemble)):
-        own = model.domain.aperture_mpc_h, model.domain.velocity_cut_km_s
-    else:
-        own = None, None
-    aperture = options.aperture or own[0]
-    cut = options.velocity_cut or own[1]
-    if isinstance(model, MSigma) and aperture is None and cut is None:
+    domain = None if model is None else model.domain
+    aperture = options.aperture
+    if aperture is None and domain is not None:
+        aperture = domain.aperture_mpc_h
+    cut = options.velocity_cut
+    if cut is None and domain is not None:
+        cut = domain.velocity_cut_km_s
+    relation = isinstance(model, MSigma) or (model is None and options.model == "m_sigma")
+    if relation and aperture is None and cut is None:
         return members
-    return cut_cylinder(members, aperture or APERTURE, cut or VELOCITY_CUT)
+    return cut_cylinder(
+        members, APERTURE if aperture is None else aperture, VELOCITY_CUT if cut is None else cut
+    )
+
+
+def _named(members: ClusterMembers) -> np.ndarray:
+    """What to call clusters: as their file does, or by their haloes, or by number."""
+    known = (one for one in (members.name, members.halo) if one is not None)
+    return next(known, np.arange(len(members)))
 
 
 def _trained(key: jax.Array, members: ClusterMembers, options: argparse.Namespace) -> Model:

@@ -36,7 +36,9 @@ def _add_estimate(subparsers: Any) -> None:
         "beyond the training, 8 fewer galaxies than in the training (sums of these).",
     )
     parser.set_defaults(command="dynamics estimate")
-    parser.add_argument("catalog", nargs="?", help="FITS, CSV, ECSV, HDF5 or Parquet file")
+    parser.add_argument(
+        "catalog", nargs="?", help="FITS, CSV, ECSV, HDF5, Parquet or halo_cnn file"
+    )
     parser.add_argument(
         "--model", choices=MODELS, default="cnn2d", help="shipped estimator (default cnn2d)"
     )
@@ -131,8 +133,14 @@ def _add_catalogue(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--redshift", type=float, help="of the clusters (default: of the file)")
     group.add_argument(
-        "--aperture", type=float, metavar="MPC_H", help="radius of the cylinder (default 1.6)"
+        "--aperture",
+        type=float,
+        metavar="MPC_H",
+        help="radius of the cylinder (default: the estimator's, 1.6; M-sigma of members: none)",
     )
     group.add_argument(
-        "--velocity-cut", type=float, metavar="KM_S", help="its half length (default 2200)"
+        "--velocity-cut",
+        type=float,
+        metavar="KM_S",
+        help="its half length (default: the estimator's, 2200; M-sigma of members: none)",
     )

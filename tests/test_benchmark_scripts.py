@@ -32,6 +32,14 @@ ROW_KEYS = {
         "times_faster",
         "largest_difference",
     },
+    "dynamics": {
+        "what",
+        "jaxmap_microseconds",
+        "plain_microseconds",
+        "times_faster",
+        "largest_difference",
+        "published_microseconds",
+    },
     "networks": {"network", "size", "parameters", "gflop", "seconds", "over_published"},
     "binning": {"step", "seconds", "over_numpy", "over_numpy_with_index"},
     "startup": {"what", "seconds"},
@@ -68,7 +76,7 @@ ROW_KEYS = {
 }
 
 
-LONG = ("posterior_samples", "simulation", "survey")
+LONG = ("dynamics", "posterior_samples", "simulation", "survey")
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def test_images_of_catalogues(sample):
     assert np.isfinite(images_of(close, True, APERTURE, CUT)).all()
 
 
+@pytest.mark.release
 def test_images_have_gradients(sample):
     radius, velocity = map(jnp.asarray, sample)
     mask = jnp.ones(70, bool)

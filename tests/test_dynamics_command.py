@@ -44,6 +44,21 @@ def test_mocks_are_estimated(catalog, tmp_path, capsys):
     assert json.loads(table.meta["jaxmap"])["settings"]["model"] == "cnn1d"
 
 
+def test_catalogues_of_halo_cnn_and_names(tmp_path, capsys):
+    """Clusters come out by their names in the file, at the redshift that is given."""
+    path, out = tmp_path / "clusters.npy", tmp_path / "masses.csv"
+    assert main(["dynamics", "mock", "--num", "8", "--out", str(path), "-q"]) == 0
+    command = ["dynamics", "estimate", str(path), "--model", "cnn1d", "--out", str(out), "-q"]
+    assert main([*command, "--redshift", "0.3"]) == 0
+    assert "these clusters are at 0.300" in capsys.readouterr().err
+    named = tmp_path / "named.csv"
+    rows = [f"A{85 + i % 2},0.{i + 1},{100 * i}" for i in range(8)]
+    named.write_text("\n".join(["cluster,radius_mpc_h,velocity_km_s", *rows]) + "\n")
+    command[2] = str(named)
+    assert main(command) == 0
+    assert Table.read(out)["cluster"].tolist() == ["A85", "A86"]
+
+
 def test_training_from_a_catalogue(catalog, tmp_path, capsys):
     out = tmp_path / "relation.npz"
     arguments = ["dynamics", "train", "--model", "m_sigma", "--num", "80", "--out", str(out)]
@@ -77,6 +92,8 @@ def test_evaluation(tmp_path, capsys, caplog):
         (["estimate", "{}", "--weights", "none.npz"], "there is no file none.npz"),
         (["estimate", "{}", "--aperture", "0.8"], "these have aperture_mpc_h 0.8"),
         (["estimate", "{}", "--columns", "mass=M"], "no roles of columns"),
+        (["estimate", "{}", "--aperture", "0"], "aperture_mpc_h is 0.0; expected"),
+        (["estimate", "a.npy", "--columns", "halo=M"], "leave --columns out"),
         (["train", "--out", "a.fits"], "expected a name ending in .npz"),
         (["train", "--num", "0"], "0 clusters were asked for"),
         (["mock", "--num", "0"], "0 clusters were asked for"),

@@ -5,6 +5,7 @@ import os
 import pickle
 import sys
 import types
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from astropy.table import Table
 
 from jaxmap.dynamics.box import observe_box, read_box_text
-from jaxmap.dynamics.halo_cnn_files import read_halo_cnn
+from jaxmap.dynamics.halo_cnn_files import read_halo_cnn, write_halo_cnn
 from jaxmap.dynamics.member_files import read_members, write_members
 from jaxmap.dynamics.members import clusters_from_lists, select
 
@@ -26,7 +27,7 @@ def members():
         [rng.uniform(0, 1.5, n) for n in sizes],
         [rng.normal(0, 500, n) for n in sizes],
         log10_mass=[14.1, 14.0, 14.6],
-        halo=[9_000_000_001, 7, 7],
+        halo=[9_007_199_254_740_993, 7, 7],  # which a float cannot hold
         line_of_sight=[0, 0, 1],
         num_true=[10, 1, 25],
         member=rng.random(43) < 0.7,
@@ -38,11 +39,13 @@ def members():
 @pytest.mark.parametrize("ending", [".fits", ".csv", ".ecsv", ".h5", ".parquet"])
 def test_every_kind_of_file(members, tmp_path, ending):
     path = tmp_path / f"clusters{ending}"
-    write_members(path, members)
-    jax.tree.map(np.testing.assert_array_equal, read_members(path), members)
+    for name in (None, np.array(["A2142", "A85", "Coma"]), np.array([5, 3, 2**60 + 1])):
+        written = replace(members, name=name)
+        write_members(path, written)
+        jax.tree.map(np.testing.assert_array_equal, read_members(path), written)
 
 
-def test_tables_of_others():
+def test_tables_of_others(caplog):
     """Rows in any order, columns of other names, clusters by name."""
     table = Table(
         {
@@ -55,7 +58,9 @@ def test_tables_of_others():
         table, columns={"cluster": "name", "radius_mpc_h": "R"}, aperture_mpc_h=1.0
     )
     assert found.richness.tolist() == [3, 2] and found.velocity_km_s.tolist() == [1, 3, 5, 2, 4]
+    assert "says no redshift; 0.117 is taken" in caplog.text
     assert found.aperture_mpc_h == 1.0 and found.redshift == 0.117 and found.halo is None
+    assert found.name.tolist() == ["b", "a"] and select(found, [1]).name.tolist() == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +70,19 @@ def test_tables_of_others():
         ({"log10_mass": [14.0, 14.5]}, "log10_mass is 14.5 in one row and 14 in another"),
         ({"redshift": [0.1, 0.2]}, "redshift goes from 0.1 to 0.2"),
         ({"vlos": ["a", "b"]}, "not numeric"),
+        ({"cluster": [1.0, np.nan]}, "'cluster' .* holds nan; expected whole numbers"),
+        ({"cluster": [1.5, 1.5]}, r"holds 1\.5; expected whole numbers"),
+        ({"halo": [np.nan, np.nan]}, r"'halo' \(halo\) holds nan"),
+        ({"log10_mass": [np.nan, np.nan]}, "log10_mass is nan for cluster 0"),
+        ({"cluster": np.array(["a", None], object)}, "has no value in some rows"),
+        ({"cluster": np.array(["a", pd.NA], object)}, "has no value in some rows"),
+        ({"cluster": np.ma.array([1, 2], mask=[0, 1])}, "has no value in some rows"),
     ],
 )
 def test_bad_tables(changes, message):
     good = {"cluster": [1, 1], "rproj": [0.1, 0.2], "vlos": [1.0, 2.0]}
     with pytest.raises(ValueError, match=message):
-        read_members({name: np.array(values) for name, values in {**good, **changes}.items()})
+        read_members({name: np.ma.array(values) for name, values in {**good, **changes}.items()})
 
 
 def test_what_files_cannot_be(members, tmp_path):
@@ -83,6 +95,8 @@ def test_what_files_cannot_be(members, tmp_path):
     empty = clusters_from_lists([[], [0.1]], [[], [1.0]])
     with pytest.raises(ValueError, match="1 clusters have no galaxies"):
         write_members(tmp_path / "a.fits", empty)
+    with pytest.raises(ValueError, match="two clusters have one name"):
+        write_members(tmp_path / "a.fits", replace(members, name=np.array(["a", "b", "a"])))
     with pytest.raises(FileNotFoundError):
         read_members(tmp_path / "none.fits")
     assert list(tmp_path.iterdir()) == []
@@ -155,6 +169,20 @@ def test_padded_arrays_of_halo_cnn(members, tmp_path):
             table[f"gal_{n}"][i, : len(one)] = one[n]
     np.save(tmp_path / "catalog.npy", table)
     require_same(read_halo_cnn(tmp_path / "catalog.npy"), members)
+    write_halo_cnn(tmp_path / "ours.npy", members)
+    require_same(read_halo_cnn(tmp_path / "ours.npy"), members)
+    ours = np.load(tmp_path / "ours.npy")
+    assert ours.dtype.names == table.dtype.names
+    for wrong, message in (("a.npz", "ending in .npy"), ("a.npy", "without true masses")):
+        with pytest.raises(ValueError, match=message):
+            write_halo_cnn(tmp_path / wrong, replace(members, log10_mass=None))
+    bare = table[["Ngal", "gal_Rproj", "gal_vlos"]]  # of real clusters nobody knows the mass
+    np.save(tmp_path / "bare.npy", bare)
+    assert read_halo_cnn(tmp_path / "bare.npy").log10_mass is None
+    flat = np.ones(3, [("Ngal", int), ("gal_Rproj", float), ("gal_vlos", float)])
+    np.save(tmp_path / "flat.npy", flat)
+    with pytest.raises(ValueError, match="one row for each cluster"):
+        read_halo_cnn(tmp_path / "flat.npy")
     np.save(tmp_path / "other.npy", np.ones(3))
     with pytest.raises(ValueError, match="expected Ngal, gal_vlos"):
         read_halo_cnn(tmp_path / "other.npy")
@@ -196,6 +224,25 @@ def test_pickles_cannot_run_anything(tmp_path, call):
     if function is os.mkdir:
         pickle.loads(path.read_bytes())
         assert target.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("numpy.core.multiarray scalar", "it changes a function"),
+        ("_codecs encode", "it changes a function"),
+        ("numpy ndarray", "it changes a function"),
+        ("numpy dtype", "read safely"),
+        ("tools.catalog Catalog", "read safely"),
+    ],
+)
+def test_pickles_cannot_change_what_reads_them(tmp_path, name, message):
+    """A pickle can set attributes of anything it may name, which would last for the process."""
+    module, _, what = name.partition(" ")
+    path = tmp_path / "bad.p"
+    path.write_bytes(f"c{module}\n{what}\n(N(dVharmful\nI1\nst".encode() + b"b.")
+    with pytest.raises(ValueError, match=message):
+        read_halo_cnn(path)
 
 
 def test_other_bad_pickles(tmp_path):
@@ -244,6 +291,13 @@ def test_boxes_are_seen_through_periodic_cylinders(tmp_path):
     assert along_x.richness[0] == 2 and along_x.radius_mpc_h[1] == pytest.approx(0.4)
     everything = observe_box(hosts, galaxies, 500.0, num_lines=1, satellites_only=False)
     assert everything.richness.tolist() == [4]
+    pure = observe_box(hosts, galaxies, 500.0, pure=True)
+    assert pure.richness.tolist() == [2] * 3 and pure.member.all()
+    assert pure.aperture_mpc_h is None
+    heavy = observe_box(hosts, galaxies, 500.0, min_log10_stellar_mass=10.5)
+    assert heavy.richness.tolist() == [0] * 3
+    with pytest.raises(ValueError, match=r"none of 2 haloes is a host of log10 mass 14\.5"):
+        observe_box(hosts, galaxies, 500.0, min_log10_mass=14.5)
     with pytest.raises(ValueError, match="the box is 50 Mpc/h"):
         observe_box(hosts, galaxies, 50.0)
 

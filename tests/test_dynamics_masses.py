@@ -20,7 +20,7 @@ from jaxmap.dynamics.dispersion import (
 )
 from jaxmap.dynamics.estimate import Flag, MassEstimate
 from jaxmap.dynamics.m_sigma import EVRARD2008, fit_m_sigma
-from jaxmap.dynamics.members import clusters_from_lists
+from jaxmap.dynamics.members import clusters_from_lists, cut_cylinder
 from jaxmap.dynamics.model_files import read_model, write_model
 from jaxmap.dynamics.residuals import binned_residuals, count_bias, residual_statistics
 from jaxmap.dynamics.robustness import subsampled_deviation
@@ -109,6 +109,18 @@ def test_fit_recovers_the_relation(power_law):
     assert again.alpha_std == fitted.alpha_std
 
 
+def test_relations_know_what_they_were_fitted_to(power_law):
+    cut = cut_cylinder(power_law, 1.6, 2200)
+    masses = cut.log10_mass
+    fitted = fit_m_sigma(KEY, cut)
+    low = replace(fitted, sigma15_km_s=1.3 * fitted.sigma15_km_s)(KEY, cut)
+    below = low.log10_mass < masses.min()
+    np.testing.assert_array_equal((low.flag & Flag.OUT_OF_RANGE) > 0, below)
+    assert 20 < below.sum() < 280 and np.isfinite(low.log10_mass).all()
+    with pytest.raises(ValueError, match="M-sigma was trained on clusters with velocity_cut"):
+        fitted(KEY, cut_cylinder(power_law, 1.6, 1500))
+
+
 def test_masses_and_their_errors(power_law):
     found = EVRARD2008(KEY, power_law)
     residual = found.log10_mass - power_law.log10_mass
@@ -139,13 +151,20 @@ def test_errors_are_measured_where_the_relation_fails(tmp_path):
 
 def test_unusable_clusters_are_flagged():
     members = clusters_from_lists(
-        [[], [0.1], [0.1] * 9, [0.1] * 20],
-        [[], [5.0], np.linspace(-500, 500, 9), [7.0] * 20],
-        log10_mass=[14.0] * 4,
+        [[], [0.1], [0.1] * 9, [0.1] * 20, [0.1] * 3],
+        [[], [5.0], np.linspace(-500, 500, 9), [7.0] * 20, [0.1] * 3],
+        log10_mass=[14.0] * 5,
     )
-    found = EVRARD2008(KEY, members)
-    assert found.flag.tolist() == [Flag.TOO_FEW, Flag.TOO_FEW, 0, Flag.NO_SPREAD]
-    assert np.isfinite(found.log10_mass).tolist() == [False, False, True, False]
+    assert dispersions(members)[4] > 0  # of equal velocities, by rounding
+    for kind in (standard_deviation, gapper, biweight):
+        found = replace(EVRARD2008, dispersion=kind)(KEY, members)
+        assert found.flag.tolist() == [Flag.TOO_FEW, Flag.TOO_FEW, 0, *[Flag.NO_SPREAD] * 2]
+        assert np.isfinite(found.log10_mass).tolist() == [False, False, True, False, False]
+    with pytest.raises(
+        ValueError,
+        match="small_sample corrects the standard deviation",
+    ):
+        replace(EVRARD2008, dispersion=gapper, small_sample=True)(KEY, members)
     with pytest.raises(ValueError, match=r"0 clusters of log10 mass 14\.5"):
         fit_m_sigma(KEY, members)
 

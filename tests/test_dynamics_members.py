@@ -22,7 +22,7 @@ from jaxmap.dynamics.observables import (
     lines_of_sight,
     project,
 )
-from jaxmap.dynamics.samples import flat_sample, mass_folds
+from jaxmap.dynamics.samples import flat_sample, lines_for_flat_sample, mass_folds
 
 
 def ragged(sizes=(3, 0, 1, 12), **others):
@@ -165,3 +165,13 @@ def test_flat_samples_are_flat():
     counts = np.histogram(masses[chosen], np.arange(13.5, 14.11, 0.1))[0]
     assert (np.abs(counts - 50) <= 10).all()  # bins of 0.02 dex hold 10 and begin elsewhere
     assert len(set(chosen)) == len(chosen)
+
+
+def test_rare_halos_are_seen_from_more_sides():
+    masses = np.concatenate([np.linspace(14.0, 14.4, 4000), np.linspace(14.4, 15.0, 60)])
+    lines = lines_for_flat_sample(masses, 1000)
+    assert (lines[:3000] == 3).all()
+    counts = np.histogram(masses[4000:], [14.5, 14.7, 14.9], weights=lines[4000:])[0]
+    assert (np.abs(counts - 200) < 40).all()  # as wanted, within what one more line a halo adds
+    with pytest.raises(ValueError, match="expected a vector of finite numbers"):
+        lines_for_flat_sample(masses, 0)

@@ -46,22 +46,24 @@ def test_divergences_agree_with_a_tree(dimension):
     assert alone == pytest.approx(expected[1][1], abs=2e-5)
 
 
-def test_divergence_of_gaussians():
+@pytest.mark.parametrize(("dimension", "num"), [(1, 100), (2, 30)])
+def test_divergence_of_gaussians(dimension, num):
     """The mean over many samples is the analytic value, and not that of the other direction.
 
     That other direction, to a narrower q, is underestimated where q's sample does not reach: less
     so the more points there are.
     """
-    num, size = 100, 300
-    p, q = bags([size] * num, 1), bags([size] * num, 1, 1, 1.5)
-    forward = np.log(1.5) + 1 / (2 * 1.5**2) - 0.5
-    reverse = -np.log(1.5) + 1.5**2 / 2 - 0.5
+    size = 300
+    p, q = bags([size] * num, dimension), bags([size] * num, dimension, 1, 1.5)
+    forward = dimension * (np.log(1.5) + 1 / (2 * 1.5**2) - 0.5)
+    reverse = dimension * (-np.log(1.5) + 1.5**2 / 2 - 0.5)
     there, back = (np.diag(divergences(*pair)) for pair in ((p, q), (q, p)))
     error = there.std(ddof=1) / np.sqrt(num)
     # Negative estimates count as 0, which adds about 0.002 here.
     assert abs(there.mean() - forward) < 4 * error + 0.002
     assert abs(there.mean() - reverse) > 4 * error + 0.002
-    few = np.diag(divergences(bags([40] * num, 1, 2, 1.5), bags([40] * num, 1, 3)))
+    fewer = bags([40] * num, dimension, 2, 1.5), bags([40] * num, dimension, 3)
+    few = np.diag(divergences(*fewer))
     assert few.mean() < back.mean() < reverse
 
 
@@ -117,6 +119,7 @@ def machine(clusters):
 def test_machine_estimates_masses(clusters, machine):
     test = mock_clusters(jax.random.key(2), flat_masses(jax.random.key(3), 60)).contaminated
     found = machine(KEY, test)
+    assert np.mean((found.flag & Flag.OUT_OF_RANGE) > 0) < 0.1
     error = found.log10_mass - test.log10_mass
     assert error.std() < 0.6 * test.log10_mass.std()
     assert 0.05 < found.std.mean() < 0.5
@@ -126,16 +129,17 @@ def test_machine_estimates_masses(clusters, machine):
 
 def test_unusable_clusters_are_flagged(machine):
     members = clusters_from_lists(
-        [[], [0.1], [0.1, 0.2, 0.3], np.linspace(0.1, 1, 9), np.linspace(0.1, 1, 30)],
-        [[], [5.0], [1.0, 2, 3], np.linspace(-500, 500, 9), [7.0] * 30],
+        [[], [0.1], [0.1, 0.2, 0.3], np.linspace(0.1, 1, 9), *[np.linspace(0.1, 1, 30)] * 2],
+        [[], [5.0], [1, 2, 3], np.linspace(-500, 500, 9), [7.0] * 30, np.linspace(1900, 2100, 30)],
         aperture_mpc_h=1.6,
         velocity_cut_km_s=2200.0,
-        log10_mass=[14.0] * 5,
+        log10_mass=[14.0] * 6,
     )
     found = machine(KEY, members)
     few, nine, flat = Flag.TOO_FEW, Flag.SPARSE, Flag.NO_SPREAD
     assert ((found.flag[:3] & few) > 0).all() and found.flag[3] & nine and found.flag[4] & flat
-    assert np.isfinite(found.log10_mass).tolist() == [False] * 3 + [True, False]
+    assert np.isfinite(found.log10_mass).tolist() == [False] * 3 + [True, False, True]
+    assert found.flag[5] == Flag.OUT_OF_RANGE  # like no cluster of the training
     with pytest.raises(ValueError, match="the same cylinder: use cut_cylinder"):
         machine(KEY, clusters_from_lists([[2.5] * 9], [np.linspace(-500, 500, 9)]))
     with pytest.raises(ValueError, match="expected 50 or more to train on"):

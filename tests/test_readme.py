@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from astropy.table import Table
 
 import jaxmap
@@ -276,6 +277,32 @@ def test_table_of_estimators():
         f"ours has {freed['rmse_A'] * 100:.2f}e-2, {freed['r_A']:.2f} in metric A with its "
         f"coefficients freed and {plain['rmse_A'] * 100:.2f}e-2, {plain['r_A']:.2f} without"
     ) in TEXT
+
+
+@pytest.mark.skipif(
+    not (ROOT / "experiments/results/dynamics.json").exists(), reason="dynamics.py was not run yet"
+)
+def test_why_the_contaminated_relation_is_flat():
+    rows = json.loads((ROOT / "experiments/results/dynamics.json").read_text())["contaminated"]
+    pure, cut, all_of_them, lower, published = (
+        rows[name]
+        for name in (
+            "members",
+            "members within the velocity cut",
+            "all galaxies in the cylinder",
+            "the same, fitted above 10^14",
+            "published, contaminated",
+        )
+    )
+    for words in (
+        f"from {pure['alpha']:.3f} to {cut['alpha']:.3f}",
+        f"from {pure['scatter']:.3f} to {cut['scatter']:.3f}",
+        f"({all_of_them['alpha']:.3f}, {all_of_them['scatter']:.3f})",
+        f"median {published['median']:.3f} and scatter {published['mass_scatter']:.3f}",
+        f"slope {lower['alpha']:.3f}, median {lower['median']:.3f} and "
+        f"scatter {lower['mass_scatter']:.3f}",
+    ):
+        assert words in PAGE
 
 
 def test_masses_from_velocities():

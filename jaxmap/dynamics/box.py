@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxmap.dynamics.halo_profile import expansion_rate
 from jaxmap.dynamics.members import ClusterMembers, cluster_members
-from jaxmap.dynamics.observables import OMEGA_M, basis, lines_of_sight, velocities_in_blocks
+from jaxmap.dynamics.observables import OMEGA_M, axes_of_sight, velocities_in_blocks
 from jaxmap.texttables import opened
 
 COLUMNS = {
@@ -39,7 +38,7 @@ class BoxCatalog(NamedTuple):
         position: comoving Mpc/h, shape ``(n, 3)``.
         velocity: peculiar, km/s, shape ``(n, 3)``.
         mass: M200c in Msun/h, or NaN.
-        stellar_mass: in Msun, or NaN.
+        stellar_mass: in the unit of the file, or NaN.
     """
 
     identity: np.ndarray
@@ -108,12 +107,15 @@ def observe_box(
     galaxies: BoxCatalog,
     box_mpc_h: float,
     *,
-    num_lines: int | Sequence[int] = 3,
+    num_lines: int | ArrayLike = 3,
     aperture_mpc_h: float = 1.6,
     velocity_cut_km_s: float = 2200.0,
     redshift: float = 0.117,
     omega_m: float = OMEGA_M,
+    min_log10_mass: float = 13.5,
+    min_log10_stellar_mass: float = 9.5,
     satellites_only: bool = True,
+    pure: bool = False,
 ) -> ClusterMembers:
     """Every cluster along several lines of sight, with all galaxies in its cylinder.
 
@@ -121,20 +123,25 @@ def observe_box(
     from. A galaxy is a true member if its parent is the cluster's halo.
 
     Args:
-        clusters: host haloes with masses; satellites among them are left out.
+        clusters: haloes; satellites among them are left out.
         galaxies: of the same box.
         box_mpc_h: its side.
-        num_lines: lines of sight (`lines_of_sight`), one number or one for each host halo.
+        num_lines: lines of sight (`lines_of_sight`), one number or one for each of `hosts_of`
+            (`lines_for_flat_sample`).
         aperture_mpc_h, velocity_cut_km_s: the cylinder.
         redshift: that clusters are put at.
         omega_m: for distances and Hubble velocities.
+        min_log10_mass: of host haloes; those without a mass are all taken.
+        min_log10_stellar_mass: of galaxies, in the unit of their file; likewise.
         satellites_only: leave out galaxies that are no satellites, as the published mocks do.
+        pure: only the halo's own galaxies, and all of them, in the cylinder or not.
 
     Returns:
-        Clusters by halo, then line of sight; some may have few galaxies, or none.
+        Clusters by halo, then line of sight; some may have few galaxies, or none: leave out those
+        of ten or fewer as the published mocks do, ``select(members, members.richness > 10)``.
 
     Raises:
-        ValueError: for a box that is smaller than twice the length of the cylinder.
+        ValueError: for a box that is smaller than twice the length of the cylinder, or no host.
 
     References:
         Ho et al. (2019), ApJ 887, 25, sections 2.2, 2.3 and the appendix.
@@ -144,18 +151,25 @@ def observe_box(
     fastest = np.abs(galaxies.velocity).max(initial=0) + np.abs(clusters.velocity).max(initial=0)
     rate = 100 * expansion_rate(redshift, omega_m) / (1 + redshift)
     reach = float(1.1 * (velocity_cut_km_s + np.sqrt(3) * fastest) / rate + aperture_mpc_h)
-    if 2 * reach > box_mpc_h:
+    if 2 * np.hypot(reach, aperture_mpc_h) > box_mpc_h:
         raise ValueError(
             f"the box is {box_mpc_h:g} Mpc/h, and galaxies up to {reach:.0f} Mpc/h away can be in "
             "a cylinder; expected a box of twice that (or a smaller velocity cut)"
         )
-    hosts = np.flatnonzero(clusters.parent < 0)
+    hosts = hosts_of(clusters, min_log10_mass)
+    if not hosts.size:
+        raise ValueError(
+            f"none of {len(clusters.identity)} haloes is a host of log10 mass {min_log10_mass:g} "
+            "or more; expected some: lower min_log10_mass, or give a larger box"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):  # log10 of a galaxy without stars
+        keep = ~(np.log10(galaxies.stellar_mass) < min_log10_stellar_mass)
     if satellites_only:
-        galaxies = BoxCatalog(*(column[galaxies.parent >= 0] for column in galaxies))
+        keep &= galaxies.parent >= 0
+    galaxies = BoxCatalog(*(column[keep] for column in galaxies))
     lines = np.broadcast_to(np.asarray(num_lines), hosts.shape)
     tree = cKDTree(np.mod(galaxies.position, box_mpc_h), boxsize=box_mpc_h)
-    axes = {num: np.asarray(jax.jit(jax.vmap(basis))(lines_of_sight(num))) for num in
-            np.unique(lines)}  # fmt: skip
+    axes = {num: axes_of_sight(num) for num in np.unique(lines).tolist()}
     parts: list[tuple[np.ndarray, ...]] = []
     about: list[tuple[float, int, int, int]] = []
     for host, num in zip(hosts, lines, strict=True):
@@ -166,7 +180,7 @@ def observe_box(
         own = galaxies.parent[near] == clusters.identity[host]
         for line, frame in enumerate(axes[num]):
             place = apart @ frame.T
-            inside = np.hypot(place[:, 0], place[:, 1]) <= aperture_mpc_h
+            inside = own if pure else np.hypot(place[:, 0], place[:, 1]) <= aperture_mpc_h
             place, moving = place[inside], galaxies.velocity[near[inside]] @ frame[2]
             frame_speed = np.full(len(moving), clusters.velocity[host] @ frame[2])
             parts.append((place, moving, frame_speed, own[inside]))
@@ -176,7 +190,7 @@ def observe_box(
     )
     velocity = velocities_in_blocks(place[:, 2], moving, frame_speed, redshift, omega_m)
     offsets = np.concatenate([[0], np.cumsum([len(part[0]) for part in parts])])
-    keep = np.abs(velocity) <= velocity_cut_km_s
+    keep = np.full(len(velocity), True) if pure else np.abs(velocity) <= velocity_cut_km_s
     kept = np.concatenate([[0], np.cumsum(keep)])
     mass, identity, line_number, num_true = zip(*about, strict=True)
     known = np.isfinite(mass).all()
@@ -189,7 +203,14 @@ def observe_box(
         line_of_sight=line_number,
         num_true=num_true,
         member=member[keep],
-        aperture_mpc_h=aperture_mpc_h,
-        velocity_cut_km_s=velocity_cut_km_s,
+        aperture_mpc_h=None if pure else aperture_mpc_h,
+        velocity_cut_km_s=None if pure else velocity_cut_km_s,
         redshift=redshift,
     )
+
+
+def hosts_of(clusters: BoxCatalog, min_log10_mass: float = 13.5) -> np.ndarray:
+    """Which haloes are no satellites, and heavy enough or of unknown mass; positions, ascending."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        light = np.log10(clusters.mass) < min_log10_mass
+    return np.flatnonzero((clusters.parent < 0) & ~light)

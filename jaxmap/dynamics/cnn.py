@@ -35,7 +35,7 @@ from jaxmap.networks.phase_space import (
 )
 from jaxmap.training.loop import Progress, Task, train
 
-BATCH = 512
+BATCH = 128
 """Images that are estimated at a time."""
 
 

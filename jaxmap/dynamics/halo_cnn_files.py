@@ -9,13 +9,15 @@ they were given, from which the arrays are taken. Any other name is refused.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxmap.arrayfiles import read_array
-from jaxmap.dynamics.members import ClusterMembers, cluster_members
+from jaxmap.dynamics.members import ClusterMembers, cluster_members, halo_groups, require_masses
+from jaxmap.files import atomic_path
 
 
 class _Shell:
@@ -63,10 +65,27 @@ class _Slice(_Shell):
     pass
 
 
-class _Array:
+class _Call:
+    """A function that a pickle may call but not change: pickles can set attributes of functions."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self._work = work
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._work(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it changes a function")
+
+
+def _no_array(*arguments: Any) -> Any:
     """Stands for the class of arrays, which would make one of any size when called."""
+    raise pickle.UnpicklingError("it makes an array by its shape")
 
 
+_ARRAY = _Call(_no_array)
 _MANAGERS = ("pandas.core.internals.managers", "pandas.core.internals")
 _SHELLS: dict[tuple[str, str], type] = {
     ("tools.catalog", "Catalog"): _Catalog,
@@ -89,7 +108,7 @@ _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 def _array_shell(kind: Any, shape: Any, code: Any) -> np.ndarray:
     """What numpy's pickles call first; arrays only."""
     del shape, code
-    if kind is not _Array:
+    if kind is not _ARRAY:
         raise pickle.UnpicklingError("an array of an unknown class")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
@@ -120,14 +139,18 @@ class _Restricted(pickle.Unpickler):
         module = "builtins" if module == "__builtin__" else module  # as Python 2 called it
         if (module, name) in _SHELLS:
             return _SHELLS[module, name]
-        if module in _ARRAYS and name in ("_reconstruct", "scalar"):
-            return {"_reconstruct": _array_shell, "scalar": _scalar}[name]
+        if module in _ARRAYS and name == "_reconstruct":
+            return _Call(_array_shell)
+        if module in _ARRAYS and name == "scalar":
+            return _Call(_scalar)
         if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
-            return _from_buffer
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return {"ndarray": _Array, "dtype": np.dtype}[name]
+            return _Call(_from_buffer)
+        if (module, name) == ("numpy", "ndarray"):
+            return _ARRAY
+        if (module, name) == ("numpy", "dtype"):
+            return np.dtype
         if (module, name) == ("_codecs", "encode"):
-            return _encoded
+            return _Call(_encoded)
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not part of a catalogue")
 
     def persistent_load(self, identity: Any) -> Any:
@@ -177,6 +200,38 @@ def read_halo_cnn(path: str | Path) -> ClusterMembers:
         ) from error
 
 
+def write_halo_cnn(path: str | Path, members: ClusterMembers) -> None:
+    """Write clusters as halo_cnn's padded array, ``.npy``; it has no place for the cylinder.
+
+    Raises:
+        ValueError: for another ending, or clusters without true masses.
+    """
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise ValueError(f"cannot write a halo_cnn array to {path}; expected a name ending in .npy")
+    masses, sizes = require_masses(members), members.richness
+    galaxies = {"Rproj": members.radius_mpc_h, "vlos": members.velocity_km_s}
+    if members.member is not None:
+        galaxies["memb_halo"] = members.member
+    lines = members.line_of_sight
+    properties = {
+        "rockstarId": halo_groups(members),
+        "M200c": 10**masses,
+        "rotation": np.zeros(len(members), int) if lines is None else lines,
+        "Ngal": sizes,
+    }
+    inside = np.arange(sizes.max(initial=0))[None, :] < sizes[:, None]
+    kinds: list[Any] = [(name, values.dtype) for name, values in properties.items()]
+    kinds += [(f"gal_{name}", one.dtype, inside.shape[1:]) for name, one in galaxies.items()]
+    table = np.zeros(len(members), kinds)
+    for name, values in properties.items():
+        table[name] = values
+    for name, one in galaxies.items():
+        table[f"gal_{name}"][inside] = one
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, table, allow_pickle=False)
+
+
 def _from_catalogue(catalogue: _Catalog) -> ClusterMembers:
     content = catalogue.state
     parameters, galaxies = dict(content["par"]), content["gal"]
@@ -201,6 +256,12 @@ def _from_padded(path: Path) -> ClusterMembers:
             f"{path} has the columns {', '.join(names) or 'none'}; expected Ngal, gal_vlos and "
             "gal_Rproj, as halo_cnn's save_npy writes"
         )
+    shapes = {table.dtype[name].shape for name in galaxies}
+    if table.ndim != 1 or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise ValueError(
+            f"{path} has shape {table.shape} and galaxy columns of shape {sorted(shapes)}; "
+            "expected one row for each cluster, and one length for all of its galaxy columns"
+        )
     sizes = table["Ngal"].astype(int)
     inside = np.arange(table["gal_vlos"].shape[1])[None, :] < sizes[:, None]
     flat = {name.removeprefix("gal_"): table[name][inside] for name in galaxies}
@@ -213,12 +274,13 @@ def _members(
 ) -> ClusterMembers:
     truth = next((galaxies[n] for n in ("memb_halo", "true_memb") if n in galaxies), None)
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=int)])
+    masses = properties.get("M200c")
     cumulative = None if truth is None else np.concatenate([[0], np.cumsum(truth.astype(bool))])
     return cluster_members(
         galaxies["Rproj"].astype(float),
         galaxies["vlos"].astype(float),
         offsets,
-        log10_mass=np.log10(properties["M200c"].astype(float)),
+        log10_mass=np.log10(masses.astype(float)) if masses is not None else None,
         halo=properties.get("rockstarId"),
         line_of_sight=properties.get("rotation"),
         num_true=None if cumulative is None else np.diff(cumulative[offsets]),

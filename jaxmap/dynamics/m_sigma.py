@@ -14,6 +14,7 @@ from jaxmap.dynamics.dispersion import (
     small_sample_factor,
     standard_deviation,
 )
+from jaxmap.dynamics.domain import Domain, domain_of, without_spread
 from jaxmap.dynamics.error_model import FEWEST, ErrorModel, fit_errors
 from jaxmap.dynamics.estimate import Flag, MassEstimate, flagged
 from jaxmap.dynamics.halo_profile import expansion_rate
@@ -41,9 +42,11 @@ class MSigma:
         errors: of masses, measured; or None.
         dispersion: how velocities become a dispersion.
         num_sigma: clip galaxies beyond this many dispersions; None for no clipping.
-        small_sample: divide dispersions by `small_sample_factor`.
+        small_sample: divide standard deviations by `small_sample_factor`.
         with_hz: False leaves h(z) out of the relation, as some fits do.
         omega_m: matter density for h(z).
+        domain: what a relation was fitted to. One for galaxies in a cylinder refuses other
+            cylinders; masses beyond the fit are flagged. None for relations from the literature.
 
     References:
         Ho et al. (2019), ApJ 887, 25, equation 5; Evrard et al. (2008), ApJ 672, 122.
@@ -61,14 +64,22 @@ class MSigma:
     small_sample: bool = field(default=False, metadata={"static": True})
     with_hz: bool = field(default=True, metadata={"static": True})
     omega_m: float = field(default=OMEGA_M, metadata={"static": True})
+    domain: Domain | None = field(default=None, metadata={"static": True})
 
     def __call__(self, key: jax.Array, members: ClusterMembers) -> MassEstimate:
-        """Masses of clusters; those of fewer than two galaxies, or of one velocity, are flagged."""
+        """Masses of clusters; those of fewer than two galaxies, or of one velocity, are flagged.
+
+        Raises:
+            ValueError: for clusters of another cylinder than those of the fit.
+        """
         del key
+        if self.domain is not None and self.domain.aperture_mpc_h is not None:
+            self.domain.check(members, "M-sigma")
         members = members if self.num_sigma is None else clipped(members, self.num_sigma)
         few = members.richness < 2
         sigma = measured_dispersions(members, self.dispersion, self.small_sample)
-        flat = ~few & ~(sigma > 0)
+        # Rounding leaves a tiny dispersion of equal velocities.
+        flat = ~few & (~(sigma > 0) | without_spread(members, False))
         good = np.where(few | flat, self.sigma15_km_s, sigma)
         offset = _log_hz(members, self.with_hz, self.omega_m)
         mass = 15 - offset + np.log10(good / self.sigma15_km_s) / self.alpha
@@ -76,6 +87,8 @@ class MSigma:
         std = np.sqrt(self.intrinsic**2 + sampling) / self.alpha
         std = std if self.errors is None else self.errors(mass)
         flag = np.where(few, Flag.TOO_FEW, np.where(flat, Flag.NO_SPREAD, Flag.GOOD))
+        if self.domain is not None:
+            flag = flag | self.domain.flags(mass, members)
         return flagged(mass, std, flag, "M-sigma")
 
 
@@ -117,7 +130,8 @@ def fit_m_sigma(
     masses = require_masses(members)
     kept = members if num_sigma is None else clipped(members, num_sigma)
     sigma = measured_dispersions(kept, dispersion, small_sample)
-    use = (masses >= min_log10_mass) & (np.nan_to_num(sigma) > 0)
+    some = (np.nan_to_num(sigma) > 0) & ~without_spread(kept, False)
+    use = (masses >= min_log10_mass) & some
     if use.sum() < 3 or np.ptp(masses[use]) == 0:
         raise ValueError(
             f"{use.sum()} clusters of log10 mass {min_log10_mass:g} and more have a dispersion; "
@@ -132,7 +146,6 @@ def fit_m_sigma(
     slopes, levels = again.T
     scatter = float(np.std(y - level - alpha * x))
     sampling = np.log(10) ** -2 / (2 * (kept.richness[use] - 1))
-    some = np.nan_to_num(sigma) > 0
     estimate = 15 - _log_hz(members, with_hz, omega_m) + (np.log10(sigma[some]) - level) / alpha
     return MSigma(
         sigma15_km_s=float(10**level),
@@ -147,13 +160,24 @@ def fit_m_sigma(
         small_sample=small_sample,
         with_hz=with_hz,
         omega_m=omega_m,
+        domain=domain_of(members),
     )
 
 
 def measured_dispersions(
     members: ClusterMembers, dispersion: Dispersion, small_sample: bool
 ) -> np.ndarray:
-    """Dispersions in km/s, made unbiased for few galaxies if asked for; NaN for fewer than two."""
+    """Dispersions in km/s, made unbiased for few galaxies if asked for; NaN for fewer than two.
+
+    Raises:
+        ValueError: if another dispersion than the standard deviation shall be corrected.
+    """
+    if small_sample and dispersion is not standard_deviation:
+        name = getattr(dispersion, "__name__", repr(dispersion))
+        raise ValueError(
+            f"small_sample corrects the standard deviation, and the dispersion is {name}; expected "
+            "small_sample=False with it (the gapper has no bias for Gaussian velocities)"
+        )
     sigma = dispersions(members, dispersion)
     return sigma / small_sample_factor(members.richness) if small_sample else sigma
 

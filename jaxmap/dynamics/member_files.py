@@ -7,6 +7,7 @@ all rows, so that every kind of file can hold them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from jaxmap.reading.readers import to_numbers
 from jaxmap.reading.tablefiles import open_columns
 from jaxmap.reading.tableformats import Columns, listed
 
+log = logging.getLogger(__name__)
+
+REDSHIFT = 0.117
 ALIASES = {
     "cluster": ("cluster", "cluster_id", "clusterid", "halo_id", "haloid", "group_id"),
     "radius_mpc_h": ("radius_mpc_h", "rproj", "r_proj"),
@@ -31,6 +35,7 @@ ALIASES = {
 }
 """Column names by role, the preferred one first; compared without regard to case."""
 REQUIRED = ("cluster", "radius_mpc_h", "velocity_km_s")
+WHOLE = ("halo", "line_of_sight", "num_true")
 OF_CATALOGUE = ("aperture_mpc_h", "velocity_cut_km_s", "redshift")
 FORMATS = {
     ".fits": "fits",
@@ -60,12 +65,13 @@ def read_members(
         columns: names of columns by role (`ALIASES`); velocities relative to the cluster.
         aperture_mpc_h, velocity_cut_km_s: the cylinder that galaxies were taken from, if the file
             does not say.
-        redshift: of the clusters, if the file does not say (default 0.117).
+        redshift: of the clusters, if the file does not say; 0.117, with a warning, if None.
         hdu: FITS extension, if several could be meant.
         group: HDF5 group, likewise.
 
     Returns:
-        Clusters in the order in which they first appear.
+        Clusters in the order in which they first appear, with their names in the file, unless they
+        are only numbered in this order.
 
     Raises:
         ValueError: for missing columns, values that differ within a cluster, or what
@@ -87,12 +93,16 @@ def read_members(
         )
     others = {name: name for name in OF_CATALOGUE if name in table.names}
     loaded = table.load([*found.values(), *others])
-    rows = {role: to_numbers(loaded[name], name, role, table.label) for role, name in
-            {**found, **others}.items() if role != "cluster"}  # fmt: skip
-    label = np.asarray(loaded[found["cluster"]])
+    rows = {
+        role: (_whole if role in WHOLE else to_numbers)(loaded[name], name, role, table.label)
+        for role, name in {**found, **others}.items()
+        if role != "cluster"
+    }
+    label = _names(loaded[found["cluster"]], found["cluster"], table.label)
     _, first, back = np.unique(label, return_index=True, return_inverse=True)
     order_of_name = np.argsort(np.argsort(first))
     cluster = order_of_name[back]
+    names = label[np.sort(first)]
     order = np.argsort(cluster, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(cluster, minlength=len(first)))])
     sorted_rows = {role: values[order] for role, values in rows.items()}
@@ -109,6 +119,10 @@ def read_members(
     for name in OF_CATALOGUE:
         if chosen[name] is None and name in rows and len(order):
             chosen[name] = _one_value(rows[name], name, table.label)
+    if chosen["redshift"] is None:
+        log.warning(
+            "%s says no redshift; %g is taken (redshift=..., --redshift)", table.label, REDSHIFT
+        )
     return cluster_members(
         sorted_rows["radius_mpc_h"],
         sorted_rows["velocity_km_s"],
@@ -116,8 +130,9 @@ def read_members(
         member=sorted_rows["member"] > 0.5 if "member" in rows else None,
         aperture_mpc_h=chosen["aperture_mpc_h"],
         velocity_cut_km_s=chosen["velocity_cut_km_s"],
-        redshift=0.117 if chosen["redshift"] is None else chosen["redshift"],
-        **{role: v if role == "log10_mass" else v.astype(np.int64) for role, v in about.items()},
+        redshift=REDSHIFT if chosen["redshift"] is None else chosen["redshift"],
+        name=None if np.array_equal(names, np.arange(len(names))) else names,
+        **about,
     )
 
 
@@ -125,7 +140,8 @@ def write_members(path: str | Path, members: ClusterMembers) -> None:
     """Write clusters to FITS, CSV, ECSV, HDF5 or Parquet, by the name's ending.
 
     Raises:
-        ValueError: for another ending, or clusters without galaxies, which rows cannot hold.
+        ValueError: for another ending, clusters without galaxies, which rows cannot hold, or two
+            of one name.
     """
     from astropy.table import Table
 
@@ -140,16 +156,22 @@ def write_members(path: str | Path, members: ClusterMembers) -> None:
             "row for each galaxy; leave them out: select(members, members.richness > 0)"
         )
     cluster = members.cluster
-    table = Table({"cluster": cluster})
+    name = np.arange(len(members)) if members.name is None else members.name
+    if len(set(name.tolist())) < len(name):
+        raise ValueError(
+            "two clusters have one name, and a file tells clusters apart by their names; expected "
+            "different ones: replace(members, name=None) numbers them"
+        )
+    table = Table({"cluster": name[cluster]})
     table["radius_mpc_h"], table["velocity_km_s"] = members.radius_mpc_h, members.velocity_km_s
     if members.member is not None:
         table["member"] = members.member.astype(np.uint8)
-    for name in PER_CLUSTER:
-        if (values := getattr(members, name)) is not None:
-            table[name] = values[cluster]
-    for name in OF_CATALOGUE:
-        if (value := getattr(members, name)) is not None:
-            table[name] = np.full(len(cluster), value)
+    for column in PER_CLUSTER:
+        if column != "name" and (values := getattr(members, column)) is not None:
+            table[column] = values[cluster]
+    for column in OF_CATALOGUE:
+        if (value := getattr(members, column)) is not None:
+            table[column] = np.full(len(cluster), value)
     kind = FORMATS[path.suffix.lower()]
     extra = {"path": "clusters"} if kind == "hdf5" else {}
     with atomic_path(path) as temporary:
@@ -176,16 +198,53 @@ def _find(table: Columns, role: str, given: Mapping[str, str]) -> str | None:
     return next((by_lower[alias] for alias in ALIASES[role] if alias in by_lower), None)
 
 
+def _whole(column: Any, name: str, role: str, label: str) -> np.ndarray:
+    """Whole numbers as they are, since those of haloes can be longer than a float holds."""
+    bare = np.asarray(column)
+    if bare.dtype.kind in "iu" and not np.any(getattr(column, "mask", False)):
+        return bare.astype(np.int64)
+    values = to_numbers(column, name, role, label)
+    wrong = ~(np.abs(values) < 2**53) | (values != np.rint(values))
+    if wrong.any():
+        raise ValueError(
+            f"{label}: column {name!r} ({role}) holds {values[wrong][0]:g}; expected whole numbers "
+            f"(leave {role} out if it is not known)"
+        )
+    return values.astype(np.int64)
+
+
+def _names(column: Any, name: str, label: str) -> np.ndarray:
+    """What clusters are called: whole numbers, or text."""
+    bare = np.asarray(column)
+    missing = bool(np.any(getattr(column, "mask", False)))
+    if bare.dtype.kind in "iu" and not missing:
+        return bare.astype(np.int64)
+    if bare.dtype.kind == "f":
+        return _whole(column, name, "cluster", label)
+    if bare.dtype.kind == "O":
+        bare = np.array(
+            [x.decode(errors="replace") if isinstance(x, bytes) else x for x in bare], object
+        )
+        known = (str, int, float, np.integer)
+        missing = missing or any(not isinstance(x, known) or x != x for x in bare)
+    if missing:
+        raise ValueError(
+            f"{label}: column {name!r} (cluster) has no value in some rows; expected the cluster "
+            "of every galaxy: remove the galaxies that belong to none"
+        )
+    return np.char.decode(bare, errors="replace") if bare.dtype.kind == "S" else bare.astype(str)
+
+
 def _one_each(values: np.ndarray, offsets: np.ndarray, role: str, label: str) -> np.ndarray:
     """The value of every cluster, which all of its rows must have."""
     first = values[offsets[:-1]]
-    differs = values != np.repeat(first, np.diff(offsets))
+    own = np.repeat(first, np.diff(offsets))
+    differs = (values != own) & ~(np.isnan(values) & np.isnan(own))  # NaN is refused by its name
     if differs.any():
         row = int(np.argmax(differs))
         raise ValueError(
-            f"{label}: {role} is {values[row]:g} in one row and "
-            f"{np.repeat(first, np.diff(offsets))[row]:g} in another of the same cluster; expected "
-            "one value for each cluster"
+            f"{label}: {role} is {values[row]:g} in one row and {own[row]:g} in another of the "
+            "same cluster; expected one value for each cluster"
         )
     return first
 

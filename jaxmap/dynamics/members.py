@@ -10,10 +10,9 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-_MOST = {"radius_mpc_h": 1e5, "velocity_km_s": 299_792.458}
-"""Beyond the horizon, and faster than light."""
+from jaxmap.dynamics.member_checks import check_galaxies, column_of, positive, vector_of
 
-PER_CLUSTER = ("log10_mass", "halo", "line_of_sight", "num_true")
+PER_CLUSTER = ("log10_mass", "halo", "line_of_sight", "num_true", "name")
 
 
 @jax.tree_util.register_dataclass
@@ -31,6 +30,7 @@ class ClusterMembers:
         halo: number of the halo, the same for several lines of sight to it, or None.
         line_of_sight: number of the line of sight, or None.
         num_true: number of galaxies that the halo really has, or None.
+        name: what the catalogue calls each cluster, whole numbers or text, or None.
         member: whether a galaxy really belongs to the halo, shape ``(n,)``, or None.
         aperture_mpc_h: radius of the cylinder that galaxies were taken from, or None.
         velocity_cut_km_s: its half length, or None.
@@ -44,6 +44,7 @@ class ClusterMembers:
     halo: np.ndarray | None = None
     line_of_sight: np.ndarray | None = None
     num_true: np.ndarray | None = None
+    name: np.ndarray | None = None
     member: np.ndarray | None = None
     aperture_mpc_h: float | None = field(default=None, metadata={"static": True})
     velocity_cut_km_s: float | None = field(default=None, metadata={"static": True})
@@ -80,6 +81,7 @@ def cluster_members(
     halo: ArrayLike | None = None,
     line_of_sight: ArrayLike | None = None,
     num_true: ArrayLike | None = None,
+    name: ArrayLike | None = None,
     member: ArrayLike | None = None,
     aperture_mpc_h: float | None = None,
     velocity_cut_km_s: float | None = None,
@@ -96,7 +98,7 @@ def cluster_members(
             radii, offsets that do not partition the galaxies, or galaxies outside the cylinder that
             is named.
     """
-    radius, velocity = _unmasked(radius_mpc_h), _unmasked(velocity_km_s)
+    radius, velocity = vector_of(radius_mpc_h), vector_of(velocity_km_s)
     bounds = np.asarray(offsets)
     if radius.ndim != 1 or radius.shape != velocity.shape:
         raise ValueError(
@@ -113,18 +115,23 @@ def cluster_members(
         radius_mpc_h=radius,
         velocity_km_s=velocity,
         offsets=bounds.astype(np.int64),
-        log10_mass=_column("log10_mass", log10_mass, len(bounds) - 1, float),
-        halo=_column("halo", halo, len(bounds) - 1, np.int64),
-        line_of_sight=_column("line_of_sight", line_of_sight, len(bounds) - 1, np.int64),
-        num_true=_column("num_true", num_true, len(bounds) - 1, np.int64),
-        member=_column("member", member, radius.size, bool),
-        aperture_mpc_h=_positive("aperture_mpc_h", aperture_mpc_h),
-        velocity_cut_km_s=_positive("velocity_cut_km_s", velocity_cut_km_s),
+        log10_mass=column_of("log10_mass", log10_mass, len(bounds) - 1, float),
+        halo=column_of("halo", halo, len(bounds) - 1, np.int64),
+        line_of_sight=column_of("line_of_sight", line_of_sight, len(bounds) - 1, np.int64),
+        num_true=column_of("num_true", num_true, len(bounds) - 1, np.int64),
+        name=None if name is None else column_of("name", name, len(bounds) - 1, _kind(name)),
+        member=column_of("member", member, radius.size, bool),
+        aperture_mpc_h=positive("aperture_mpc_h", aperture_mpc_h),
+        velocity_cut_km_s=positive("velocity_cut_km_s", velocity_cut_km_s),
         redshift=float(redshift),
     )
     if not (np.isfinite(made.redshift) and made.redshift >= 0):
         raise ValueError(f"the redshift is {redshift}; expected a finite number, 0 or more")
-    _check_galaxies(made)
+    check_galaxies(
+        {"radius_mpc_h": radius, "velocity_km_s": velocity},
+        {"radius_mpc_h": made.aperture_mpc_h, "velocity_km_s": made.velocity_cut_km_s},
+        made.cluster,
+    )
     return made
 
 
@@ -187,7 +194,7 @@ def cut_cylinder(
         ("aperture_mpc_h", aperture_mpc_h),
         ("velocity_cut_km_s", velocity_cut_km_s),
     ):
-        _positive(name, value)
+        positive(name, value)
         taken = getattr(members, name)
         if taken is not None and value > taken * (1 + 1e-6):
             raise ValueError(
@@ -287,61 +294,5 @@ def numpy_generator(key: jax.Array) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
 
 
-def _unmasked(values: ArrayLike) -> np.ndarray:
-    return np.asarray(np.ma.filled(np.ma.asarray(values, float), np.nan))
-
-
-def _column(name: str, values: ArrayLike | None, size: int, kind: type) -> np.ndarray | None:
-    if values is None:
-        return None
-    array: np.ndarray = np.asarray(values, kind)
-    if array.shape != (size,):
-        raise ValueError(f"{name} has shape {array.shape}; expected {(size,)}")
-    if kind is float and not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} is {array[~np.isfinite(array)][0]} for cluster "
-            f"{int(np.argmin(np.isfinite(array)))}; expected finite numbers (leave {name} out if "
-            "it is unknown)"
-        )
-    return array
-
-
-def _positive(name: str, value: float | None) -> float | None:
-    if value is not None and not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value}; expected a finite number above 0")
-    return None if value is None else float(value)
-
-
-def _check_galaxies(made: ClusterMembers) -> None:
-    for name in ("radius_mpc_h", "velocity_km_s"):
-        bad = ~np.isfinite(getattr(made, name))
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(
-                f"{name} is {getattr(made, name)[row]} for galaxy {row} of cluster "
-                f"{made.cluster[row]} ({bad.sum()} such values); expected finite numbers: remove "
-                "these galaxies"
-            )
-    for name, most in _MOST.items():
-        size = np.abs(getattr(made, name))
-        if (size > most).any():
-            row = int(np.argmax(size))
-            raise ValueError(
-                f"{name} is {getattr(made, name)[row]:g} for galaxy {row} of cluster "
-                f"{made.cluster[row]}; expected {most:g} at most: check the units"
-            )
-    if (made.radius_mpc_h < 0).any():
-        row = int(np.argmin(made.radius_mpc_h))
-        raise ValueError(
-            f"radius_mpc_h is {made.radius_mpc_h[row]:g} for galaxy {row}; expected 0 or more"
-        )
-    limits = {"radius_mpc_h": made.aperture_mpc_h, "velocity_km_s": made.velocity_cut_km_s}
-    for name, limit in limits.items():
-        size = np.abs(getattr(made, name))
-        if limit is not None and (size > limit * (1 + 1e-6)).any():
-            row = int(np.argmax(size))
-            raise ValueError(
-                f"{name} is {getattr(made, name)[row]:g} for galaxy {row} of cluster "
-                f"{made.cluster[row]}, beyond the cylinder's {limit:g}; leave the cylinder out and "
-                "apply it with cut_cylinder (--aperture, --velocity-cut)"
-            )
+def _kind(names: ArrayLike) -> type:
+    return np.int64 if np.asarray(names).dtype.kind in "iu" else str

@@ -27,7 +27,7 @@ from jaxmap.dynamics.members import (
 from jaxmap.dynamics.mock_halos import Galaxies, cluster_galaxies
 from jaxmap.dynamics.mock_neighbours import interlopers
 from jaxmap.dynamics.mock_recipe import HaloTable, MockRecipe, halo_table
-from jaxmap.dynamics.observables import basis, lines_of_sight, velocities_in_blocks
+from jaxmap.dynamics.observables import axes_of_sight, velocities_in_blocks
 
 CHUNK = 2000
 """Haloes made at a time."""
@@ -127,7 +127,7 @@ def _views(galaxies: Galaxies, view_halo: np.ndarray, lines: np.ndarray) -> Gala
     sizes = counts[view_halo]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     rows = np.repeat(start[view_halo] - offsets[:-1], sizes) + np.arange(offsets[-1])
-    axes = {num: _axes(num) for num in np.unique(lines)}
+    axes = {num: axes_of_sight(num) for num in np.unique(lines)}
     turn = np.concatenate([axes[num] for num in lines])
     view = np.repeat(np.arange(len(view_halo)), sizes)
     if lines.max() == 1:  # the first line of sight is the third axis
@@ -137,10 +137,6 @@ def _views(galaxies: Galaxies, view_halo: np.ndarray, lines: np.ndarray) -> Gala
         for part in (galaxies.position, galaxies.velocity)
     )
     return Galaxies(view, *turned)
-
-
-def _axes(num: int) -> np.ndarray:
-    return np.asarray(jax.jit(jax.vmap(basis))(lines_of_sight(num)))
 
 
 def _catalogue(

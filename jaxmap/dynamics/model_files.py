@@ -78,14 +78,19 @@ def _m_sigma_parts(model: MSigma) -> tuple[dict[str, Any], dict[str, Any]]:
     others = ("num_sigma", "small_sample", "with_hz", "omega_m")
     settings = {one: getattr(model, one) for one in (*numbers, *others)}
     arrays = {} if model.errors is None else {"errors": model.errors._asdict()}
-    return arrays, {"dynamics": "m-sigma", "settings": {**settings, "dispersion": name}}
+    domain = None if model.domain is None else asdict(model.domain)
+    header = {"settings": {**settings, "dispersion": name}, "domain": domain}
+    return arrays, {"dynamics": "m-sigma", **header}
 
 
 def _m_sigma(arrays: dict[str, Any], header: dict[str, Any]) -> MSigma:
     settings = dict(header["settings"])
-    errors = _errors(arrays) if arrays else None
+    settings["dispersion"] = DISPERSIONS[settings["dispersion"]]
+    domain = header.get("domain")
     return MSigma(
-        **{**settings, "dispersion": DISPERSIONS[settings["dispersion"]], "errors": errors}
+        **settings,
+        errors=_errors(arrays) if arrays else None,
+        domain=None if domain is None else Domain(**domain),
     )
 
 

@@ -165,3 +165,11 @@ def lines_of_sight(num: int, shift: float = 0.0) -> np.ndarray:
     """
     orthogonal = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
     return np.concatenate([orthogonal, fibonacci_directions(max(num - 3, 0), shift)])[:num]
+
+
+def axes_of_sight(num: int) -> np.ndarray:
+    """The `basis` of every one of `lines_of_sight`, shape ``(num, 3, 3)``."""
+    return np.asarray(_bases(lines_of_sight(num)))
+
+
+_bases = jax.jit(jax.vmap(basis))

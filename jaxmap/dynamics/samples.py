@@ -47,6 +47,42 @@ def flat_sample(
     return np.sort(order[np.arange(len(order)) - first < per_bin])
 
 
+def lines_for_flat_sample(
+    log10_mass: np.ndarray, num_per_dex: float, window: float = 0.01, fewest: int = 3
+) -> np.ndarray:
+    r"""How many lines of sight to look at haloes from, so that `flat_sample` finds enough of them.
+
+    .. math:: L_i = \max(\lfloor w\,n / N_i \rfloor + 1,\ L_\mathrm{min}), \qquad
+        N_i = N(|\log M - \log M_i| < w / 2)
+
+    Rare haloes are seen often. Directions come from `jaxmap.dynamics.observables.lines_of_sight`.
+
+    Args:
+        log10_mass: of all haloes of a box, shape ``(num,)``.
+        num_per_dex: n, clusters per dex that are wanted; the papers aim at 10^-5 (h/Mpc)^3 per dex,
+            10 000 in a box of 1 Gpc/h.
+        window: w, in dex.
+        fewest: lines of sight of abundant haloes.
+
+    Returns:
+        Whole numbers, shape ``(num,)``.
+
+    References:
+        Ho et al. (2019), ApJ 887, 25, section 2.3; their public code.
+    """
+    masses = np.asarray(log10_mass, float)
+    if masses.ndim != 1 or not np.isfinite(masses).all() or not (num_per_dex > 0 and window > 0):
+        raise ValueError(
+            f"log10_mass has shape {masses.shape}, num_per_dex is {num_per_dex:g} and window "
+            f"{window:g}; expected a vector of finite numbers, and numbers above 0"
+        )
+    ordered = np.sort(masses)
+    first = np.searchsorted(ordered, masses - window / 2, "left")
+    last = np.searchsorted(ordered, masses + window / 2, "right")
+    wanted = np.floor(window * num_per_dex / (last - first)).astype(int) + 1
+    return np.maximum(wanted, fewest)
+
+
 def mass_folds(members: ClusterMembers, num: int = 10) -> np.ndarray:
     """The fold of every cluster: halos by rank in mass, modulo the number of folds.
 

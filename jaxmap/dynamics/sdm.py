@@ -39,6 +39,10 @@ RIDGES = tuple(10.0**power for power in np.arange(-4, 2.1, 0.5))
 """Ridge parameters that are tried, in units of the number of clusters."""
 
 
+LEAST_LIKENESS = 0.05
+"""Kernel value below which a cluster is like no landmark: its mass is little but the offset."""
+
+
 class FeatureScale(NamedTuple):
     """Mean and standard deviation of the features over the training galaxies, shape ``(d,)``."""
 
@@ -96,21 +100,22 @@ class SDM:
     with_radius: bool = field(metadata={"static": True})
 
     def __call__(self, key: jax.Array, members: ClusterMembers) -> MassEstimate:
-        """Masses of clusters; those that divergences cannot be had for are flagged."""
+        """Masses of clusters; flagged where divergences cannot be had, or no landmark is alike."""
         del key
         name = "SDM2D" if self.with_radius else "SDM1D"
         self.domain.check(members, name)
         few, flat = members.richness <= self.k, without_spread(members, self.with_radius)
         good = np.flatnonzero(~few & ~flat)
-        mass = np.full(len(members), np.nan)
+        mass, strange = np.full(len(members), np.nan), np.zeros(len(members), bool)
         if good.size:
             bags = features(select(members, good), self.scale, self.with_radius)
-            mass[good] = predict(
-                self.regression, landmark_divergences(bags, self.landmarks, self.k)
-            )
+            between = landmark_divergences(bags, self.landmarks, self.k)
+            kernel = symmetric_kernel(between.to, between.back, self.regression.width)
+            mass[good] = predict(self.regression, between)
+            strange[good] = np.asarray(kernel).max(axis=1) < LEAST_LIKENESS
         known = np.nan_to_num(mass, nan=self.domain.low)
         flag = np.where(few, Flag.TOO_FEW, np.where(flat, Flag.NO_SPREAD, Flag.GOOD))
-        flag = flag | self.domain.flags(known, members)
+        flag = flag | self.domain.flags(known, members) | np.where(strange, Flag.OUT_OF_RANGE, 0)
         return flagged(mass, self.errors(known), flag, name)
 
 
