@@ -94,7 +94,8 @@ def _table4(*names: str) -> Callable[[Any], str]:
 
 
 ITEMS: list[Item] = [
-    Item("Fig. 2, masses", "dynamics.py", (*DYNAMICS, "dynamics_masses.png"), "picture", _masses, MOCKS),
+    Item("Fig. 2, masses", "dynamics.py", (*DYNAMICS, "dynamics_masses.png"), "picture", _masses,
+         MOCKS),
     Item("Fig. 3, input images", "ho_figures.py", FIGURES, "picture", nothing, MOCKS),
     Item("Fig. 4, architecture", "", (), "drawing", nothing,
          "a drawing; the layers are `jaxmap/networks/phase_space.py`"),
