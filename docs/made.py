@@ -63,11 +63,15 @@ REFERENCE = {
         "dynamics.images", "dynamics.cnn", "dynamics.model_files", "dynamics.mocks",
         "dynamics.mock_recipe", "dynamics.residuals", "dynamics.dependence", "dynamics.robustness",
     ),
+    "Surveys": (
+        "survey.catalogue", "survey.plan", "survey.patches", "survey.forecast", "survey.cluster",
+        "survey.merge", "survey.blend", "survey.partial_maps", "survey.export",
+    ),
     "Simulation and training": (
         "simulation.fields", "simulation.build", "simulation.lightcone", "simulation.survey",
         "simulation.mock_survey", "simulation.presets", "simulation.masks", "simulation.recipe",
         "simulation.streaming", "simulation.cluster_fields", "production.maps",
-        "production.surveys", "training.settings", "training.loop",
+        "production.surveys", "production.wide", "training.settings", "training.loop",
     ),
 }  # fmt: skip
 """Modules that users call, by topic."""

@@ -65,7 +65,7 @@ def methods_for(spectrum: PowerSpectrum, phase) -> dict[str, Estimator]:
         "ks": KaiserSquires(1.0, margin=0),
         "ksplus": KSPlus(1.0, margin=0),
         "wiener": Wiener(spectrum, num_samples=0, margin=0, phase=phase),
-        "glimpse": Sparse(b_mode=False, margin=0, phase=phase),
+        "glimpse": Sparse(with_b_mode=False, margin=0, phase=phase),
         "mcalens": MCALens(spectrum, margin=0, phase=phase),
         "deepmass": DeepMass(read_denoiser(None)[0], margin=0),
     }
@@ -164,7 +164,7 @@ def thresholds(case: Case, num: int, options) -> dict[str, dict[str, float]]:
         for name, levels in THRESHOLDS.items():
             for level in levels[1:2] if options.quick else levels:
                 method = (
-                    Sparse(level, b_mode=False, margin=0)
+                    Sparse(level, with_b_mode=False, margin=0)
                     if name == "glimpse"
                     else MCALens(spectrum, level, margin=0)
                 )
@@ -181,10 +181,12 @@ def on_benchmark(case: Case, options) -> dict[str, Any]:
     """Table 1 of the paper, and Fig. G.1 with all maps on one scale of colours."""
     spectrum = read_power_spectrum(real_data(options) / "ktng" / "power_spectrum.npy")
     methods = methods_for(spectrum, two_map_phase)
-    plain = Sparse(3.0, reweightings=0, debias=False, b_mode=False, margin=0, phase=two_map_phase)
+    plain = Sparse(
+        3.0, num_reweightings=0, debias=False, with_b_mode=False, margin=0, phase=two_map_phase
+    )
     if not options.quick:
         methods["glimpse 3 plain"] = plain
-        methods["glimpse 3"] = replace(plain, reweightings=2, debias=True)
+        methods["glimpse 3"] = replace(plain, num_reweightings=2, debias=True)
     denoiser, domain, _ = read_denoiser(None)
     methods["dlposterior"] = SampledPosterior(
         denoiser, Diffusion(), 2 if options.quick else 32, domain=domain, margin=0

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+
+from papers import ho, hong, remy, whitney
+from papers.item import Item
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 BEGIN, END = "<!-- papers: made by index.py -->\n", "<!-- end of papers -->\n"
 
+<<<<<<< HEAD
 REMY = "Remy et al. 2023 (papers/002)"
 HO = "Ho et al. 2019 (papers/003)"
 HONG = "Hong et al. 2021 (papers/000)"
@@ -335,6 +337,9 @@ PAPERS: dict[str, list[Item]] = {
              "(`one_shot_from_mean_in_std` in `posterior.json`)"),
     ],
 }  # fmt: skip
+=======
+PAPERS = {paper.TITLE: paper.ITEMS for paper in (remy, ho, hong, whitney)}
+>>>>>>> 80b8d463a5f05c00e526c7a88ed4bb1318474708
 
 
 def table(items: list[Item], results: Path = RESULTS) -> list[str]:
@@ -353,7 +358,7 @@ def table(items: list[Item], results: Path = RESULTS) -> list[str]:
             ours = item.ours(json.loads((results / item.outputs[0]).read_text()))
         elif item.script:
             ours = "not run yet: its results are not committed"
-        output = ", ".join(f"[{name}](results/{name})" for name in there) or "none"
+        output = ", ".join(f"[{Path(name).name}](results/{name})" for name in there) or "none"
         cells = (item.name, command, output, item.published, ours, item.why)
         lines.append(f"| {' | '.join(cells)} |")
     return lines

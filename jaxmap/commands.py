@@ -91,7 +91,10 @@ def run_map(options: argparse.Namespace) -> int:
             **_estimator_settings(options),
         )
         grid = grid_of_catalog(
-            catalog, pixel_of_network(estimator, options.pixel_arcmin), options.size, options.centre
+            catalog,
+            pixel_of_network(estimator, options.pixel_arcmin),
+            shape=options.size,
+            centre_deg=options.centre,
         )
         drawn_here = kept_in_memory(options.method, options.num_samples)
         check_map_memory(options.method, grid.shape, options.margin, drawn_here)

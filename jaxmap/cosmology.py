@@ -114,7 +114,7 @@ def convergence_power(
     cosmology: Cosmology = PLANCK18,
     ell: ArrayLike | None = None,
 ) -> PowerSpectrum:
-    """Convergence power spectrum of a survey, as a table.
+    """Convergence power spectrum of a survey, as a table; the formula is that of `limber_power`.
 
     Args:
         redshifts: n(z) of the sources; of COSMOS by default.

@@ -65,6 +65,9 @@ def write_denoiser(
 def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dict[str, Any]]:
     """Read a denoiser: the shipped one, or that of a file.
 
+    Args:
+        path: ``.npz`` file of `write_denoiser`; None for the one that is shipped.
+
     Returns:
         The denoiser, what it was trained on, and the whole header of the file.
 

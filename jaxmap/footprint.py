@@ -21,6 +21,7 @@ LARGEST_SIDE = 8192
 def grid_of_catalog(
     catalog: ShearCatalog,
     pixel_arcmin: float | None = None,
+    *,
     shape: tuple[int, int] | None = None,
     centre_deg: tuple[float, float] | None = None,
 ) -> Grid:

@@ -45,7 +45,7 @@ class ShearLikelihood:
             `jaxmap.operators.reduced_shear`.
 
     References:
-        Remy et al., Eq. 9 and App. D.
+        Remy et al. (2023), A&A 672, A51, Eq. 9 and App. D.
     """
 
     data: ShearMap

@@ -68,7 +68,11 @@ def write_mass_map(
 def read_mass_map(path: str | Path) -> MassMap:
     """Read a map written by `write_mass_map`, without loss, as arrays on the host.
 
+    Args:
+        path: FITS file.
+
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: if the file is not whole or not a jaxmap mass map.
     """
     names = _PLANES | {ours: _PLANES[name] for name, ours in _CALIBRATED.items()}

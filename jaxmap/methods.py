@@ -92,10 +92,10 @@ def build_estimator(
     if method == "ks":
         return KaiserSquires(smoothing_arcmin, margin)
     if method == "ksplus":
-        return KSPlus(smoothing_arcmin, reduced=reduced_shear, margin=margin)
+        return KSPlus(smoothing_arcmin, num_corrections=reduced_shear, margin=margin)
     if method == "glimpse":
         level = 5.0 if threshold is None else threshold
-        return Sparse(level, reduced=reduced_shear, margin=margin, phase=phase)
+        return Sparse(level, num_corrections=reduced_shear, margin=margin, phase=phase)
     if method == "mcalens":
         level = 4.0 if threshold is None else threshold
         return MCALens(spectrum, level, margin=margin, phase=phase)

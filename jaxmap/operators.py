@@ -175,7 +175,7 @@ def convergence_from_reduced_shear(
     return jax.lax.custom_root(lambda kappa: kappa - update(kappa), start, solve, solve_tangent)
 
 
-def gaussian_smooth(field: jax.Array, grid: Grid, sigma_arcmin: float | jax.Array) -> jax.Array:
+def gaussian_smooth(field: jax.Array, grid: Grid, smoothing_arcmin: float | jax.Array) -> jax.Array:
     r"""Convolve with a unit-sum Gaussian on the periodic grid.
 
     .. math:: \tilde f(\ell) \to \tilde f(\ell)\, e^{-\ell^2 \sigma^2 / 2}
@@ -183,17 +183,17 @@ def gaussian_smooth(field: jax.Array, grid: Grid, sigma_arcmin: float | jax.Arra
     Args:
         field: real or complex, shape ``(ny, nx)``.
         grid: pixel grid of the map.
-        sigma_arcmin: standard deviation (not FWHM) in arcminutes; 0 returns the field.
+        smoothing_arcmin: standard deviation (not FWHM) in arcminutes; 0 returns the field.
     """
-    smooth = _multiply_modes(field, gaussian_window(grid, sigma_arcmin, field.dtype))
+    smooth = _multiply_modes(field, gaussian_window(grid, smoothing_arcmin, field.dtype))
     return smooth if jnp.iscomplexobj(field) else smooth.real
 
 
 def gaussian_window(
-    grid: Grid, sigma_arcmin: float | jax.Array, dtype: jnp.dtype | type = float
+    grid: Grid, smoothing_arcmin: float | jax.Array, dtype: jnp.dtype | type = float
 ) -> jax.Array:
     r"""Fourier transform of a unit-sum Gaussian, :math:`e^{-\ell^2\sigma^2/2}`, ``(ny, nx)``."""
-    return jnp.exp(-0.5 * (jnp.abs(grid.ell(dtype)) * (sigma_arcmin * ARCMIN)) ** 2)
+    return jnp.exp(-0.5 * (jnp.abs(grid.ell(dtype)) * (smoothing_arcmin * ARCMIN)) ** 2)
 
 
 def sum_in_pixels(x: jax.Array, y: jax.Array, values: jax.Array, grid: Grid) -> jax.Array:

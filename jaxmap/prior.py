@@ -34,7 +34,7 @@ class GaussianPrior:
         variance: :math:`S_\ell` from `jaxmap.spectra.mode_variance`, shape ``(ny, nx)``.
 
     References:
-        Remy et al., Sect. 5.1.
+        Remy et al. (2023), A&A 672, A51, Sect. 5.1.
     """
 
     variance: jax.Array

@@ -50,6 +50,10 @@ class PowerSpectrum:
 def power_spectrum(ell: ArrayLike, c_ell: ArrayLike) -> PowerSpectrum:
     """Check a table of C_ell and make it a `PowerSpectrum`.
 
+    Args:
+        ell: multipoles >= 0, ascending, shape ``(n,)``.
+        c_ell: C_ell in steradians, shape ``(n,)``.
+
     Raises:
         ValueError: unless ``ell`` ascends and ``c_ell`` is finite and not negative.
     """

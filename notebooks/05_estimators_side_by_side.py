@@ -37,7 +37,7 @@ estimators = {
     "Kaiser-Squires, 1'": jaxmap.KaiserSquires(smoothing_arcmin=1.0),
     "KS+, 1'": jaxmap.KSPlus(smoothing_arcmin=1.0),
     "Wiener": jaxmap.Wiener(spectrum, num_samples=0),
-    "GLIMPSE, 5 sigma": jaxmap.Sparse(threshold=5.0, b_mode=False),
+    "GLIMPSE, 5 sigma": jaxmap.Sparse(threshold=5.0, with_b_mode=False),
     "MCALens, 4 sigma": jaxmap.MCALens(spectrum, threshold=4.0),
     "learned mean": jaxmap.DeepMass(denoiser, domain),
 }

@@ -243,3 +243,23 @@ def test_remy_figures(shared, tmp_path):
     assert abs(figures["figure_E1"]["as the paper counts"]["ell_of_0.1"] / 1e4 - 1) < 0.1
     for name in ("remy_fig3", "remy_fig4", "remy_figE1"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+
+
+@pytest.mark.release
+def test_number_of_samples(shared, tmp_path):
+    """The error of a mean falls with its samples as it does for samples like the truth."""
+    rows = run("number_of_samples", shared, tmp_path)["by_number"]
+    for row in rows:
+        assert abs(row["rmse"] - row["ideal"]) < 4 * row["rmse_error"]
+    assert rows[0]["rmse"] - rows[-1]["rmse"] > 4 * rows[0]["rmse_error"]
+    assert (tmp_path / "number_of_samples.png").stat().st_size > 20_000
+
+
+@pytest.mark.release
+def test_ho_figures(tmp_path):
+    """Losses on held-out clusters fall, and are below the spread of the masses."""
+    figures = run("ho_figures", tmp_path, tmp_path)
+    for name in ("cnn1d", "cnn2d"):
+        losses = figures[name]["validation_loss"]
+        assert losses[-1] < losses[0] and losses[-1] < 1 / 12  # of masses spread evenly
+    assert (tmp_path / "ho_figures.png").stat().st_size > 20_000

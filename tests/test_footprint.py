@@ -40,24 +40,24 @@ def test_galaxies_without_weight_do_not_widen_the_field():
 
 
 def test_what_is_given_is_taken():
-    grid = grid_of_catalog(catalog_around((10.0, 0.0)), 0.5, (33, 44), (10.1, 0.2))
+    grid = grid_of_catalog(catalog_around((10.0, 0.0)), 0.5, shape=(33, 44), centre_deg=(10.1, 0.2))
     assert grid == Grid((33, 44), 0.5, (10.1, 0.2))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.0,), "pixel scale is 0.0"),
-        ((-1.0,), "pixel scale is -1.0"),
-        ((float("nan"),), "pixel scale is nan"),
-        ((1e-3,), "at most 8192 on a side"),
-        ((1.0, (10, 10_000)), "10 x 10000 pixels"),
-        ((1.0, None, (0.0, 95.0)), "Dec"),
+        ({"pixel_arcmin": 0.0}, "pixel scale is 0.0"),
+        ({"pixel_arcmin": -1.0}, "pixel scale is -1.0"),
+        ({"pixel_arcmin": float("nan")}, "pixel scale is nan"),
+        ({"pixel_arcmin": 1e-3}, "at most 8192 on a side"),
+        ({"pixel_arcmin": 1.0, "shape": (10, 10_000)}, "10 x 10000 pixels"),
+        ({"pixel_arcmin": 1.0, "centre_deg": (0.0, 95.0)}, "Dec"),
     ],
 )
 def test_bad_fields_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        grid_of_catalog(catalog_around((10.0, 0.0)), *arguments)
+        grid_of_catalog(catalog_around((10.0, 0.0)), **arguments)
 
 
 def test_wide_catalogues_are_refused_with_a_way_out():
@@ -70,5 +70,5 @@ def test_wide_catalogues_are_refused_with_a_way_out():
         catalog = shear_catalog(ra, dec, e)
         with pytest.raises(ValueError, match="--centre RA,DEC --size N"):
             grid_of_catalog(catalog)
-        part = grid_of_catalog(catalog, 1.0, (60, 60), (30.0, 0.0))
+        part = grid_of_catalog(catalog, 1.0, shape=(60, 60), centre_deg=(30.0, 0.0))
         assert part.centre_deg == (30.0, 0.0)

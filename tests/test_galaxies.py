@@ -135,7 +135,7 @@ def test_weights_are_those_of_binned_shear(catalog):
 def test_unbinned_sees_the_halo_better(catalog):
     """With hardly any noise the means over pixels blur the halo; the galaxies' own do not."""
     shapes, grid, halo = catalog
-    sparse = Sparse(3.0, reweightings=0, b_mode=False, margin=0)
+    sparse = Sparse(3.0, num_reweightings=0, with_b_mode=False, margin=0)
     halo = halo - halo.mean()
     errors = [
         float(jnp.sqrt(jnp.mean((found - found.mean() - halo) ** 2)))

@@ -1,5 +1,6 @@
 """Other tools read what jaxmap writes, and see in the same catalogue what it sees."""
 
+import h5py
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from jaxmap.mapfiles import write_samples
 from jaxmap.massmap import MassMap
 from jaxmap.operators import convergence_from_shear
 from jaxmap.plot import plot_mass_map
+from jaxmap.survey.export import healpix_maps, write_txpipe_maps
+from jaxmap.survey.partial_maps import PartialMapWriter
 
 GRID = Grid((129, 129), 0.5, (150.0, 20.0))
 SCALE = 4
@@ -135,21 +138,95 @@ def test_notebooks_show_maps():
 
 
 def test_arviz(tmp_path):
+    """Reads the samples, and its summary of a pixel is that of the samples."""
     arviz = pytest.importorskip("arviz")
     result = some_samples()
     write_samples(tmp_path / "samples.nc", result)
     data = arviz.from_netcdf(tmp_path / "samples.nc", engine="h5netcdf")
     np.testing.assert_array_equal(data["posterior"]["kappa"][0], result.samples)
+    table = arviz.summary(data, var_names="kappa", kind="stats", round_to="none")
+    assert len(table) == 24
+    np.testing.assert_allclose(table["mean"]["kappa[2, 3]"], result.samples[:, 2, 3].mean(), 1e-5)
+    np.testing.assert_allclose(
+        table["sd"]["kappa[2, 3]"], result.samples[:, 2, 3].std(ddof=1), 1e-5
+    )
 
 
-def test_healpix_numbers():
-    """Pixels of a map in the layout of TXPipe: HEALPix numbers, whose centres lie in the pixels."""
+def field_on_the_sky():
+    """A map of 10 arcmin a pixel with an error and a hole."""
+    rng = np.random.default_rng(2)
+    grid = Grid((30, 24), 10.0, (150.0, 2.0))
+    mask = np.ones(grid.shape, bool)
+    mask[5:9, 6:12] = False
+    kappa, std = rng.normal(size=(2, *grid.shape)).astype(np.float32)
+    return MassMap(jnp.asarray(kappa), grid, jnp.asarray(mask), std=jnp.asarray(abs(std)))
+
+
+def test_txpipe_maps(tmp_path):
+    """Read as TXPipe reads maps, every HEALPix pixel has the value of the map around its centre."""
     astropy_healpix = pytest.importorskip("astropy_healpix")
-    grid = Grid((8, 8), 1.0, (150.0, 2.0))
-    healpix = astropy_healpix.HEALPix(nside=8192, order="ring", frame="icrs")
-    y, x = np.mgrid[:8, :8]
-    pixel = healpix.skycoord_to_healpix(grid.wcs().pixel_to_world(x, y))
-    assert len(np.unique(pixel)) == 64  # of 0.43 arcmin
-    back = healpix.healpix_to_skycoord(pixel)
-    at = np.array(grid.pixel_position(back.ra.deg.ravel(), back.dec.deg.ravel()))
-    assert np.abs(at - np.array([x.ravel(), y.ravel()])).max() < 0.4
+    result = field_on_the_sky()
+    write_txpipe_maps(tmp_path / "maps.hdf5", *healpix_maps(result))
+    with h5py.File(tmp_path / "maps.hdf5") as file:
+        assert set(file["maps"]) == {"kappa_E", "sigma"}
+        group = file["maps/kappa_E"]
+        assert group.attrs["pixelization"] == "healpix" and not group.attrs["nest"]
+        sky = np.full(12 * group.attrs["nside"] ** 2, np.nan)
+        sky[group["pixel"][:]] = group["value"][:]
+        assert np.all(np.diff(group["pixel"][:]) > 0)
+    healpix = astropy_healpix.HEALPix(nside=512, order="ring", frame="icrs")
+    there = np.flatnonzero(np.isfinite(sky))
+    centres = healpix.healpix_to_skycoord(there)
+    columns, rows = (
+        np.rint(at).astype(int)
+        for at in result.grid.pixel_position(centres.ra.deg, centres.dec.deg)
+    )
+    np.testing.assert_array_equal(sky[there], np.asarray(result.convergence)[rows, columns])
+    seen = np.zeros(result.grid.shape, bool)
+    seen[rows, columns] = True
+    np.testing.assert_array_equal(seen, result.mask)
+    with pytest.raises(ValueError, match=r"nside is 256, .* expected a power of two, 512 or more"):
+        healpix_maps(result, 256)
+    with pytest.raises(ValueError, match="one value for each"):
+        write_txpipe_maps(tmp_path / "maps.hdf5", 512, there, {"kappa_E": sky})
+
+
+def test_healsparse(tmp_path):
+    """Reads our partial maps (run where it is installed: it needs a library under the GPL)."""
+    healsparse = pytest.importorskip("healsparse")
+    nside, pixels, maps = healpix_maps(field_on_the_sky())
+    with PartialMapWriter(tmp_path / "kappa.fits", nside, "KAPPA_E") as file:
+        file.write(pixels, maps["kappa_E"])
+    read = healsparse.HealSparseMap.read(str(tmp_path / "kappa.fits"), nside_coverage=32)
+    assert read.nside_sparse == nside
+    np.testing.assert_array_equal(read.valid_pixels, pixels)
+    np.testing.assert_array_equal(read.get_values_pix(pixels), maps["kappa_E"])
+
+
+def test_clmm(lensed):
+    """The shear profile of CLMM about a cluster is that of the lens; mirrored, there is none."""
+    clmm = pytest.importorskip("clmm")
+    catalog, _ = lensed
+    halo = nfw_halo(1.5e15, 4.0, 0.3)
+    columns = {
+        "ra": catalog.ra_deg,
+        "dec": catalog.dec_deg,
+        "e1": catalog.ellipticity.real,
+        "e2": catalog.ellipticity.imag,
+        "z": np.full(len(catalog), 1.0),
+    }
+
+    def profile(system):
+        galaxies = clmm.GCData(columns, meta={"coordinate_system": system})
+        cluster = clmm.GalaxyCluster("one", 150.0, 20.0, 0.3, galaxies)
+        cluster.compute_tangential_and_cross_components()
+        found = cluster.make_radial_profile("arcmin", bins=np.linspace(4, 24, 21))
+        return (np.asarray(found[name]) for name in ("radius", "gt", "gx"))
+
+    radius, tangential, cross = profile("euclidean")
+    inverse_critical = inverse_critical_density(0.3, 1.0)
+    expected = -np.real(halo_shear(halo, radius, 0 * radius, inverse_critical))
+    np.testing.assert_allclose(tangential, expected, rtol=0.01)
+    assert np.abs(cross).max() < 0.02 * expected.max()
+    _, mirrored, _ = profile("celestial")
+    assert np.abs(mirrored).max() < 0.2 * expected.max()

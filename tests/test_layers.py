@@ -1,6 +1,8 @@
 """Imports point down only, and heavy packages stay where they belong."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -147,3 +149,17 @@ def test_public_names_resolve():
     for name in jaxmap.__all__:
         assert getattr(jaxmap, name) is not None
     assert set(jaxmap.__all__) <= set(dir(jaxmap))
+
+
+def test_public_names_say_what_they_take():
+    """Every argument of every public function and class is in its docstring."""
+    for name in jaxmap.__all__:
+        value = getattr(jaxmap, name)
+        if not callable(value) or name == "Estimator":
+            continue
+        text = inspect.getdoc(value) or ""
+        _, _, arguments = text.partition("Args:")
+        for argument in inspect.signature(value).parameters:
+            assert re.search(rf"^    [\w, ]*\b{argument}\b[\w, ]*:", arguments, re.M), (
+                f"{name} says nothing of {argument}"
+            )

@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from astropy.table import Table
 
 import jaxmap
 from jaxmap.denoiser_files import read_denoiser
+from jaxmap.training.settings import SimulatedMaps, training_from
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -128,6 +130,16 @@ def test_every_file_named_exists():
             notebook = ROOT / "notebooks" / f"{Path(target).name}.py"
             made = "_made/" in target
             assert made or notebook.exists() or any(one.exists() for one in written), target
+
+
+def test_training_page_can_be_typed():
+    """The configurations of the page are read, with its file of maps and n(z)."""
+    page = (ROOT / "docs" / "howto" / "training.md").read_text()
+    whole, of_maps = re.findall(r"```toml\n(.*?)```", page, re.S)
+    settings = training_from(tomllib.loads(whole))
+    assert settings.source == SimulatedMaps(0.5, nz="my_nz.csv")
+    given = training_from(tomllib.loads(whole) | tomllib.loads(of_maps)).source
+    assert re.search(given.realisation, "maps/cone12/map.npy")[1] == "12"
 
 
 def test_tables_agree():

@@ -87,7 +87,7 @@ def test_without_thresholds_all_is_kaiser_squires(case):
     shear = shear_from_convergence(truth, GRID)
     data = shear_map(shear, GRID, noise_std=np.full(GRID.shape, 0.05))
     settings = {"positive": False, "margin": 0, "tolerance": 1e-7, "max_iterations": 3000}
-    settings |= {"b_mode": False}
+    settings |= {"with_b_mode": False}
     exact = KaiserSquires(0.0, margin=0)(KEY, data).convergence
     found = Sparse(0.0, 3, **settings)(KEY, data).convergence
     np.testing.assert_allclose(found - found.mean(), exact, atol=1e-6)
@@ -138,7 +138,7 @@ def test_ks_plus_keeps_the_data_and_fills_the_gaps(case):
     )
 
 
-@pytest.mark.parametrize("method", [KSPlus(0.0, 30), Sparse(1.0, b_mode=False)])
+@pytest.mark.parametrize("method", [KSPlus(0.0, 30), Sparse(1.0, with_b_mode=False)])
 def test_reduced_shear_is_undone(method):
     """Of a halo with kappa = 0.4: nearer to the truth than with the data taken for shear."""
     truth = halo(0.4, 3.0)
@@ -146,7 +146,7 @@ def test_reduced_shear_is_undone(method):
     method = replace(method, margin=0)
     error = {}
     for times in (0, 3):
-        found = replace(method, reduced=times)(KEY, data).convergence
+        found = replace(method, num_corrections=times)(KEY, data).convergence
         difference = found - truth
         error[times] = float(jnp.abs(difference - difference.mean())[20, 14])
     assert error[3] < 0.7 * error[0]
@@ -174,7 +174,7 @@ def test_odd_fields(spectrum, shape, name):
     [
         lambda: Sparse(-1.0),
         lambda: Sparse(num_scales=0),
-        lambda: Sparse(reweightings=-1),
+        lambda: Sparse(num_reweightings=-1),
         lambda: KSPlus(-1.0),
         lambda: KSPlus(num_iterations=0),
     ],

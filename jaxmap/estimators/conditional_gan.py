@@ -52,7 +52,7 @@ class ConditionalGAN:
     ``diagnostics`` tell the chi-squared of the samples and their power beside that of the training
     maps; ``jaxmap calibrate --method gan`` judges more.
 
-    Sample i depends on the key and i alone. See `SampledPosterior` for the arguments not named.
+    Sample i depends on the key and i alone.
 
     Args:
         generator: a trained one, e.g. of `jaxmap.survey_network_files.read_generator`.
@@ -60,6 +60,7 @@ class ConditionalGAN:
         num_samples: how many.
         margin: masked pixels around the field; None for as many as in training (the default
             margin without a ``survey``), 0 for a periodic field.
+        chunk, folder, identity, progress: as of `SampledPosterior`.
 
     Raises:
         ValueError: for fewer than 2 samples, a chunk below 1, or a folder of other samples.

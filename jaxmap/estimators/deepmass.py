@@ -34,6 +34,9 @@ class DeepMass:
         domain: what it was trained on, to warn of data outside; None for no warnings.
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
 
+    Raises:
+        FloatingPointError: if the map is not finite.
+
     References:
         Jeffrey et al. (2020), MNRAS 492, 5023.
     """

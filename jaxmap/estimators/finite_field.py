@@ -21,7 +21,11 @@ LARGEST_MARGIN = 8192
 
 
 class Estimator(Protocol):
-    """Turns observed shear into a mass map; estimators that draw nothing ignore the key."""
+    """Turns observed shear into a mass map, ``(key, shear) -> MassMap``.
+
+    Those that draw nothing ignore the key. The map has the grid, mask and counts of the shear, and
+    whatever else the estimator knows; None stands for what it does not.
+    """
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap: ...
 

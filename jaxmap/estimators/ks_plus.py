@@ -41,8 +41,8 @@ class KSPlus:
     Args:
         smoothing_arcmin: standard deviation of the final Gaussian in arcminutes; 0 for none.
         num_iterations: of the inpainting.
-        reduced: how often to correct the reduced shear, :math:`\gamma = g (1 - \kappa)`, with the
-            map found before; 0 to take the data for shear.
+        num_corrections: how often to correct the reduced shear, :math:`\gamma = g (1 - \kappa)`,
+            with the map found before; 0 to take the data for shear.
         margin: pixels around the field that are inpainted too; None for the default, 0 for a
             periodic field.
 
@@ -56,7 +56,7 @@ class KSPlus:
 
     smoothing_arcmin: float = 1.0
     num_iterations: int = 100
-    reduced: int = 0
+    num_corrections: int = 0
     margin: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,21 +64,21 @@ class KSPlus:
             raise ValueError(
                 f"smoothing is {self.smoothing_arcmin} arcmin; expected 0 (none) or more"
             )
-        if self.num_iterations < 1 or self.reduced < 0:
+        if self.num_iterations < 1 or self.num_corrections < 0:
             raise ValueError(
-                f"num_iterations is {self.num_iterations} and reduced {self.reduced}; expected 1 "
-                "or more and 0 or more"
+                f"num_iterations is {self.num_iterations} and num_corrections "
+                f"{self.num_corrections}; expected 1 or more and 0 or more"
             )
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
         del key
         padded, margin = pad_shear(shear, self.margin)
-        smooth = partial(gaussian_smooth, grid=padded.grid, sigma_arcmin=self.smoothing_arcmin)
+        smooth = partial(gaussian_smooth, grid=padded.grid, smoothing_arcmin=self.smoothing_arcmin)
         current = padded.shear
-        for correction in range(self.reduced + 1):
+        for correction in range(self.num_corrections + 1):
             data = replace(padded, shear=current)
             convergence = inpaint(data, self.num_iterations)
-            if correction < self.reduced:
+            if correction < self.num_corrections:
                 current = padded.shear * (1 - smooth(convergence).real)
         convergence = inner(smooth(convergence), margin)
         require_finite_maps(convergence)

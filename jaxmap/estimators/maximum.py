@@ -38,9 +38,12 @@ class MaximumPosterior:
         prior: a trained denoiser or the spectrum of a Gaussian prior.
         domain: what the prior was trained on, to warn of data outside; None for no warnings.
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
-        largest: first level.
+        largest: first level, in units of the convergence.
         least: last level.
         num_levels: from one to the other, of four evaluations each.
+
+    Raises:
+        FloatingPointError: if the map is not finite.
     """
 
     prior: PriorSource

@@ -46,7 +46,7 @@ class MCALens:
             on simulated fields as deep as COSMOS.
         num_scales: wavelet scales; None for those up to 20 arcminutes.
         positive: whether the sparse component must not be negative.
-        reweightings: how often the thresholds follow the last solution before the active
+        num_reweightings: how often the thresholds follow the last solution before the active
             coefficients are freed.
         debias: whether to free them.
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
@@ -56,16 +56,17 @@ class MCALens:
 
     Raises:
         ValueError: for negative numbers.
+        FloatingPointError: if the map is not finite.
 
     References:
-        Starck et al. (2021), A&A 649, A99; Remy et al., Sect. 3.3.
+        Starck et al. (2021), A&A 649, A99; Remy et al. (2023), A&A 672, A51, Sect. 3.3.
     """
 
     spectrum: PowerSpectrum
     threshold: float = 4.0
     num_scales: int | None = None
     positive: bool = True
-    reweightings: int = 0
+    num_reweightings: int = 0
     debias: bool = True
     margin: int | None = None
     phase: Phase = spin2_phase
@@ -73,7 +74,7 @@ class MCALens:
     max_iterations: int = 2000
 
     def __post_init__(self) -> None:
-        require_settings(self.threshold, self.num_scales, self.reweightings, 0)
+        require_settings(self.threshold, self.num_scales, self.num_reweightings, 0)
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
         del key
@@ -86,7 +87,7 @@ class MCALens:
             noise,
             prior,
             positive=self.positive,
-            reweightings=self.reweightings,
+            num_reweightings=self.num_reweightings,
             debias=self.debias,
             phase=self.phase,
             tolerance=self.tolerance,

@@ -41,7 +41,7 @@ class Resampled:
 
     Args:
         estimator: a point estimator: its result has no posterior samples.
-        num: noise realisations N, 2 at least; the std is known to :math:`1 / \sqrt{2 (N - 1)}`.
+        num_realisations: of noise, N, 2 at least; the std is known to :math:`1 / \sqrt{2 (N - 1)}`.
         noise: ``weights``, Gaussian of the variance that the weights tell; ``residuals``, the
             residuals :math:`\gamma - A \hat\kappa`, each component with a random sign: noise of the
             level and the distribution found in the data, pixel by pixel, whatever the weights say.
@@ -61,15 +61,16 @@ class Resampled:
     """
 
     estimator: Estimator
-    num: int = 100
+    num_realisations: int = 100
     noise: Literal["weights", "residuals"] = "weights"
     margin: int | None = None
     progress: Callable[[Iterable[int]], Iterable[int]] = lambda numbers: numbers
 
     def __post_init__(self) -> None:
-        if self.num < 2:
+        if self.num_realisations < 2:
             raise ValueError(
-                f"the number of noise realisations is {self.num}; expected 2 or more, better 100"
+                f"the number of noise realisations is {self.num_realisations}; expected 2 or "
+                "more, better 100"
             )
         if self.noise not in ("weights", "residuals"):
             raise ValueError(f"noise is {self.noise!r}; expected 'weights' or 'residuals'")
@@ -83,9 +84,13 @@ class Resampled:
             difference = np.asarray(draw - result.convergence, float)
             total += difference
             squares += difference**2
-        variance = (squares - total**2 / self.num) / (self.num - 1)
+        variance = (squares - total**2 / self.num_realisations) / (self.num_realisations - 1)
         std = jnp.asarray(np.sqrt(np.maximum(variance, 0)), result.convergence.dtype)
-        told = {"std": "noise resampling", "noise": self.noise, "noise_realisations": self.num}
+        told = {
+            "std": "noise resampling",
+            "noise": self.noise,
+            "noise_realisations": self.num_realisations,
+        }
         return replace(result, std=std, diagnostics={**result.diagnostics, **told})
 
     def noise_samples(self, key: jax.Array, shear: ShearMap) -> np.ndarray:
@@ -116,7 +121,7 @@ class Resampled:
         if self.noise == "residuals":
             _refuse_overfit(float(_chi2(convergence, padded)))
         again = _without_warnings(self.estimator)
-        for number in self.progress(range(self.num)):
+        for number in self.progress(range(self.num_realisations)):
             key_noise, key_map = jax.random.split(jax.random.fold_in(key, number))
             observed = _observe_again(key_noise, convergence, padded, self.noise == "residuals")
             inside = observed[margin : margin + shear.grid.shape[0]]

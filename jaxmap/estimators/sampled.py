@@ -62,7 +62,7 @@ class SampledPosterior:
         RuntimeError: if no chain came to its end.
 
     References:
-        Remy et al., Sect. 5.3.
+        Remy et al. (2023), A&A 672, A51, Sect. 5.3.
     """
 
     prior: PriorSource

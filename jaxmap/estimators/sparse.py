@@ -55,11 +55,11 @@ class Sparse:
             took, lets noise through once it is debiased.
         num_scales: wavelet scales; None for those up to 20 arcminutes.
         positive: whether the convergence must not be negative: clusters on an empty sky.
-        reweightings: how often the weights follow the last solution.
+        num_reweightings: how often the weights follow the last solution.
         debias: whether to free the active coefficients at the end.
-        reduced: how often to correct the reduced shear with the map found before,
+        num_corrections: how often to correct the reduced shear with the map found before,
             :math:`\gamma = g(1 - \kappa)`; 0 to take the data for shear.
-        b_mode: whether to make the B-mode map, which takes as long again.
+        with_b_mode: whether to make the B-mode map, which takes as long again.
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
         phase: of the shear operator.
         tolerance: of the equations of the optimum.
@@ -67,25 +67,28 @@ class Sparse:
 
     Raises:
         ValueError: for negative numbers.
+        FloatingPointError: if the map is not finite.
 
     References:
-        Lanusse et al. (2016), A&A 591, A2; Remy et al., Eq. 16.
+        Lanusse et al. (2016), A&A 591, A2; Remy et al. (2023), A&A 672, A51, Eq. 16.
     """
 
     threshold: float = 5.0
     num_scales: int | None = None
     positive: bool = True
-    reweightings: int = 2
+    num_reweightings: int = 2
     debias: bool = True
-    reduced: int = 0
-    b_mode: bool = True
+    num_corrections: int = 0
+    with_b_mode: bool = True
     margin: int | None = None
     phase: Phase = spin2_phase
     tolerance: float = 1e-3
     max_iterations: int = 2000
 
     def __post_init__(self) -> None:
-        require_settings(self.threshold, self.num_scales, self.reweightings, self.reduced)
+        require_settings(
+            self.threshold, self.num_scales, self.num_reweightings, self.num_corrections
+        )
 
     def __call__(self, key: jax.Array, shear: ShearMap | GalaxyShear) -> MassMap:
         del key
@@ -93,11 +96,11 @@ class Sparse:
         count = scales_of(padded.grid, self.num_scales)
         noise = _noise(padded, count)
         found, steps = self._solve(padded, noise, self.positive)
-        for _ in range(self.reduced):
+        for _ in range(self.num_corrections):
             data = _corrected(padded, found.sparse)
             found, steps = self._solve(data, noise, self.positive)
         b_mode = None
-        if self.b_mode:
+        if self.with_b_mode:
             rotated = _turned(padded)
             b_mode = inner(self._solve(rotated, _noise(rotated, count), False)[0].sparse, margin)
         return MassMap(
@@ -119,7 +122,7 @@ class Sparse:
             noise,
             None,
             positive=positive,
-            reweightings=self.reweightings,
+            num_reweightings=self.num_reweightings,
             debias=self.debias,
             phase=self.phase,
             tolerance=self.tolerance,
@@ -160,15 +163,16 @@ def _turned(data: ShearMap | GalaxyShear) -> ShearMap | GalaxyShear:
 
 
 def require_settings(
-    threshold: float, num_scales: int | None, reweightings: int, reduced: int
+    threshold: float, num_scales: int | None, num_reweightings: int, num_corrections: int
 ) -> None:
     if not 0 <= threshold < float("inf"):
         raise ValueError(f"threshold is {threshold} sigma; expected 0 or more")
     if num_scales is not None and not 1 <= num_scales <= 12:
         raise ValueError(f"num_scales is {num_scales}; expected 1 to 12 wavelet scales")
-    if reweightings < 0 or reduced < 0:
+    if num_reweightings < 0 or num_corrections < 0:
         raise ValueError(
-            f"reweightings is {reweightings} and reduced {reduced}; expected 0 or more of each"
+            f"num_reweightings is {num_reweightings} and num_corrections {num_corrections}; "
+            "expected 0 or more of each"
         )
 
 
@@ -185,7 +189,7 @@ def solve_reweighted(
     noise: jax.Array,
     prior: GaussianPrior | None,
     *,
-    reweightings: int,
+    num_reweightings: int,
     debias: bool,
     **settings: Any,
 ) -> tuple[Components, list[int]]:
@@ -201,7 +205,7 @@ def solve_reweighted(
         thresholds: of the first solution, shape ``(J + 1, ny, nx)``.
         noise: :math:`\sigma`, of `jaxmap.starlet.starlet_noise`, same shape.
         prior: of the Gaussian component, or None.
-        reweightings: how often.
+        num_reweightings: how often.
         debias: whether to free the active coefficients in one more solution.
         settings: of `jaxmap.sparse_solver.solve_components`.
 
@@ -213,8 +217,8 @@ def solve_reweighted(
     zero = jnp.zeros_like(thresholds[0])
     found = Components(zero, zero, jnp.zeros_like(thresholds), jnp.asarray(0), zero[0, 0])
     current, steps = thresholds, []
-    for number in range(reweightings + 1 + debias):
-        if number > reweightings:
+    for number in range(num_reweightings + 1 + debias):
+        if number > num_reweightings:
             active = jnp.abs(found.dual) >= current * (1 - 1e-4)
             current = jnp.where(active, 0, current)
         elif number > 0:
@@ -223,7 +227,7 @@ def solve_reweighted(
             lowered = limit / jnp.where(significance > 0, significance, 1)
             current = thresholds * jnp.where(significance > limit, lowered, 1)
         # Freed coefficients settle faster with a shorter dual step.
-        step = 0.3 if number > reweightings else 1.0
+        step = 0.3 if number > num_reweightings else 1.0
         found = solve_components(data, current, prior, found, dual_step=step, **settings)
         steps.append(int(found.iterations))
     return found, steps

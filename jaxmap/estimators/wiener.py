@@ -36,6 +36,8 @@ def _no_progress(chunks: Iterable[int]) -> Iterable[int]:
 class Wiener:
     r"""Mean and samples of the posterior under a Gaussian prior, exact for any mask and noise.
 
+    .. math:: \hat\kappa = (S^{-1} + A^\dagger W A)^{-1} A^\dagger W \gamma
+
     The mean is the Wiener filter without B mode (`jaxmap.gaussian_posterior`). Samples are mean
     plus constrained-realisation fluctuations, exact and independent draws; the standard
     deviation is their rms about the mean, with a relative error of :math:`1/\sqrt{2 n}`. The B-mode
@@ -60,6 +62,9 @@ class Wiener:
     Raises:
         ValueError: for a negative number of samples or a chunk below 1.
         FloatingPointError: if the solution is not finite.
+
+    References:
+        Hoffman & Ribak (1991), ApJ 380, L5 (samples); Remy et al. (2023), A&A 672, A51, Sect. 3.2.
     """
 
     spectrum: PowerSpectrum

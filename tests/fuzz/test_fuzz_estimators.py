@@ -88,9 +88,9 @@ SHORT = AnnealingSettings(
 )
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "ks": lambda: KaiserSquires(margin=4),
-    "ksplus": lambda: KSPlus(num_iterations=10, reduced=1, margin=4),
+    "ksplus": lambda: KSPlus(num_iterations=10, num_corrections=1, margin=4),
     "wiener": lambda: Wiener(spectrum(), num_samples=2, margin=4, chunk=2),
-    "glimpse": lambda: Sparse(max_iterations=200, margin=4, reduced=1, reweightings=1),
+    "glimpse": lambda: Sparse(max_iterations=200, margin=4, num_corrections=1, num_reweightings=1),
     "mcalens": lambda: MCALens(spectrum(), max_iterations=200, margin=4),
     "deepmass": lambda: DeepMass(denoiser(), margin=4),
     "deepmass-survey": lambda: SurveyDeepMass(survey_denoiser(), margin=4),

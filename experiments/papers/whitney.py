@@ -1,0 +1,51 @@
+"""Whitney et al. (2024), slides: reconstructions, their std, number of samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from papers.item import Item
+
+TITLE = "Whitney et al. 2024, slides (papers/004)"
+SAMPLER = "our sampler and learned prior, not their GAN"
+
+
+def _gan(figures: Any) -> str:
+    told = (
+        f"{row['spread_over_error']['value']:.2f} ({name})"
+        for name, row in figures["variants"].items()
+    )
+    return "spread of samples over their error: " + ", ".join(told)
+
+
+def _numbers(figures: Any) -> str:
+    rows = {row["number"]: row for row in figures["by_number"]}
+    told = ", ".join(
+        f"{rows[n]['rmse']:.4f} ({n}; ideal {rows[n]['ideal']:.4f})"
+        for n in (1, 4, 16)
+        if n in rows
+    )
+    return f"rms error of the mean: {told}, {rows[max(rows)]['rmse']:.4f} ({max(rows)})"
+
+
+ITEMS: list[Item] = [
+    Item("Simulations: reconstruction, std", "posterior.py",
+         ("posterior.json", "posterior_table1.png"), "picture",
+         lambda f: f"error over std {1 / f['table1']['mean_of_samples']['std_over_error']:.2f}",
+         SAMPLER),
+    Item("COSMOS: reconstruction, std", "posterior.py",
+         ("posterior.json", "posterior_cosmos.png"), "picture with X-ray clusters",
+         lambda f: f"S/N at {f['cosmos']['clusters']['num_clusters']} clusters above random "
+         f"places: {f['cosmos']['clusters']['e_mode_excess_sigma']:.1f}σ", SAMPLER),
+    Item("Seconds a sample", "posterior.py", ("posterior.json",), "below 1, on a GPU",
+         lambda f: f"{f['cost']['seconds_per_sample']:.1f} at 360², on CPU",
+         SAMPLER),
+    Item("Regulariser", "gan_ablation.py", ("gan_ablation.json", "gan_ablation.png"),
+         "keeps the generator from collapsing", _gan, "small Gaussian fields of known "
+         "posterior; the training for COSMOS is `training/gan_cosmos.toml`, hours on a GPU, its "
+         "weights not shipped"),
+    *(Item(what, "number_of_samples.py",
+           ("number_of_samples.json", "number_of_samples.png"), "picture", _numbers,
+           f"{SAMPLER}; fields of 64² pixels")
+      for what in ("Variability of samples", "Effect of the number of samples")),
+]  # fmt: skip
