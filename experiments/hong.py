@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import HERE, arguments, save
-from hong_figures import draw_maps, draw_masses, draw_pixels
+from hong_pictures import draw_maps, draw_masses
 from hong_scores import PUBLISHED, judged, mass_and_place, scatter_of_runs
 
 from jaxmap.cluster_network import PIXEL_ARCMIN, read_cluster_network
@@ -107,7 +107,6 @@ def main() -> None:
     save(options, "hong", figures)
     draw_masses(means, truths, true, COARSE.pixel_arcmin, options.out / "hong.png")
     draw_maps(means, truths, options.out / "hong_maps.png")
-    draw_pixels(means, truths, options.out / "hong_pixels.png")
 
 
 def paths(text: str) -> tuple[Path, ...]:

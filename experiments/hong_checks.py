@@ -30,7 +30,7 @@ from hong import (
     resampled,
     weights_tag,
 )
-from hong_figures import MASS, label
+from hong_pictures import MASS, label
 from tqdm import tqdm
 
 from jaxmap.cluster_network import mosaic, read_cluster_network

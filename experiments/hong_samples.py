@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from common import HERE, arguments, mean_and_error, new_figure, save
 from hong import COARSE, GRIDS, SKIES, each_of, galaxies_of, held_out, inner, resampled, truth_of
-from hong_figures import MASS
-from hong_figures import SKIES as SKY_LABELS
+from hong_pictures import MASS
+from hong_pictures import SKIES as SKY_LABELS
 from hong_scores import mass_and_place
 
 from jaxmap.clusters.scores import projected_mass
