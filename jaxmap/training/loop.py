@@ -49,6 +49,7 @@ class Task(NamedTuple):
         begin: ``(params, schedule) -> state``, the state before the first step.
         select: ``(state, figures) -> state`` after a validation, for a state that keeps its best.
         result: ``state -> params``, what a training ends with.
+        heaviest: a step that takes as much memory as any.
     """
 
     params: Any
@@ -58,6 +59,7 @@ class Task(NamedTuple):
     begin: Callable[[Any, Schedule], State] = start
     select: Callable[[Any, dict[str, Any]], Any] = lambda state, figures: state
     result: Callable[[Any], Any] = lambda state: state.average
+    heaviest: int = 0
 
 
 def train(
