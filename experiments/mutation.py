@@ -45,9 +45,12 @@ TESTS = {
 
 _START = "unfinished, advance, (start, jnp.inf + 0 {} start[0, 0], jnp.asarray(0))"
 _INFINITE = "infinite either way, for the iteration starts from zeros: no difference"
+_FLOW = "times = jnp.asarray([0, 1 - last_level {} (1 / 3)], position.dtype)"
 SURVIVORS = {
     f"{_START.format('*')} -> {_START.format('**')}": _INFINITE,
     f"{_START.format('*')} -> {_START.format('-')}": _INFINITE,
+    f"{_FLOW.format('**')} -> {_FLOW.format('%')}": "the adaptive flow ends at 1e-9 of its first "
+    "level, not 1e-3: samples move by less than its tolerance, for more evaluations",
 }
 """Why a mutant may survive, by what it changes (the line before and after)."""
 
