@@ -183,7 +183,7 @@ def draw(path: Path, figures: dict, mesh_map: np.ndarray, halo_map: np.ndarray) 
         axes.set_title(name)
         axes.set_xlabel("degrees")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -153,6 +153,21 @@ def test_closed_loops(tmp_path):
 
 
 @pytest.mark.release
+def test_prior_chains(tmp_path):
+    """Above sigma = 0.3 chains have the power of the prior with noise, within 5 standard errors and
+    the 10 % by which long steps miss; there the learned score is nearly the Gaussian one."""
+    figures = run("prior_chains", tmp_path, tmp_path)
+    for rows in figures["power_over_expected"].values():
+        for row in rows:
+            for value, error in zip(
+                row["ratio_by_band"], row["standard_error_by_band"], strict=True
+            ):
+                assert abs(value - 1) < 5 * error + 0.1
+    assert figures["slope_of_log_density"]["0.2"]["mean"][1] < 0
+    assert (tmp_path / "prior_chains.png").stat().st_size > 10_000
+
+
+@pytest.mark.release
 def test_annealed_hmc(tmp_path):
     """Variances by band within 5 standard errors (32 chains) and what the floor costs of exact."""
     figures = run("annealed_hmc", tmp_path, tmp_path)
