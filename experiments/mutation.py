@@ -94,13 +94,12 @@ def tested(package: Path, module: str, options: Any) -> dict[str, Any]:
         raise SystemExit(f"the tests of {module} fail without any mutant:\n{output[-2000:]}")
     possible = mutations(path)
     drawn = random.Random(options.seed).sample(possible, min(options.num, len(possible)))
-    survivors = {}
+    survivors = []
     for mutation in drawn:
         result = mutate_and_test([mutation], command, options.timeout)
         if result.test_outcome == TestOutcome.SURVIVED:
-            line = changed_line(result.diff)
-            survivors[line] = SURVIVORS.get(line, "not explained")
-            print(f"{module}: survived: {line}", flush=True)
+            survivors.append(changed_line(result.diff))
+            print(f"{module}: survived: {survivors[-1]}", flush=True)
     print(f"{module}: {len(drawn) - len(survivors)} of {len(drawn)} noticed", flush=True)
     return {
         "possible": len(possible),
@@ -115,7 +114,7 @@ def main() -> None:
         __doc__,
         num={"type": int, "default": 6, "help": "mutants of each module, drawn by the seed"},
         modules={"nargs": "*", "default": list(TESTS), "choices": TESTS},
-        timeout={"type": float, "default": 600.0, "help": "seconds, after which it is noticed"},
+        timeout={"type": float, "default": 300.0, "help": "seconds, after which it is noticed"},
     )
     kept = options.out / "mutation.json"
     found: dict[str, Any] = json.loads(kept.read_text())["modules"] if kept.exists() else {}
@@ -129,6 +128,10 @@ def main() -> None:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         for module in options.modules:
             found[module] = tested(package, module, options)
+            for row in found.values():
+                row["survivors"] = {
+                    line: SURVIVORS.get(line, "not explained") for line in row["survivors"]
+                }
             save(options, "mutation", {"modules": {name: found[name] for name in sorted(found)}})
 
 
