@@ -14,8 +14,8 @@ def program_memory(function: Callable[..., Any], *args: Any) -> int:
     """Bytes that a function takes at its worst moment, beside its arguments.
 
     Every operation's result is held from where it is made to where it is last used, loops hold one
-    turn and what they gather. XLA fuses many operations, and takes less: a half or third of
-    this in the programs measured by ``experiments/memory.py``.
+    turn and what they gather. XLA fuses operations and sets aside less, but its routines take
+    memory of their own: ``experiments/training_memory.py`` has this beside what was measured.
 
     Args:
         function: that ``jax.jit`` can trace; nothing is computed.
