@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import survey_pages
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
@@ -88,6 +89,8 @@ def write_pages(folder: Path) -> None:
     ])  # fmt: skip
     _write(folder / "public_names.inc.md", public_names())
     _write(folder / "model_cards.inc.md", model_cards())
+    _write(folder / "survey_costs.inc.md", survey_pages.costs())
+    _write(folder / "survey_seams.inc.md", survey_pages.seams())
 
 
 def _write(path: Path, lines: list[str]) -> None:
@@ -180,6 +183,7 @@ def figures() -> dict[str, str]:
         "seconds_import": f"{rows['import jaxmap']:.2f}",
         "seconds_help": f"{rows['jaxmap --help']:.2f}",
         "edge_percent": f"{100 * (worst - 1):.0f}",
+        **survey_pages.figures(),
     }
 
 

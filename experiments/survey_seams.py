@@ -1,8 +1,10 @@
 """Do patches of a survey show where they meet? Errors, std and power at seams against interiors.
 
-A Gaussian sky on the sphere, a survey of it in overlapping patches, and the same galaxies in one
-big patch: the merged map is compared with the truth and with the big patch, in pixels near the
-borders of HEALPix cells and in pixels far from any. Errors are over patches of sky (jackknife).
+Gaussian skies on the sphere, a survey of each in overlapping patches, and the same galaxies in one
+big patch: merged maps are compared with the truth and with the big patch, in pixels near the
+borders of HEALPix cells and in pixels far from any. Errors of one survey are over patches of sky
+(jackknife); surveys are put together by their mean and its standard error, and power by all
+squares of all surveys. The control is a survey whose patches overlap by one pixel.
 """
 
 from __future__ import annotations
@@ -13,34 +15,48 @@ from typing import Any
 
 import h5py
 import jax
-import jax.numpy as jnp
 import numpy as np
 from common import arguments, save
+from seam_power import PIXEL, border_distance, power_ratios, seam_power
 
 from jaxmap import Grid, Wiener, bin_shear
 from jaxmap.production.wide import produce_wide_survey, region_of
 from jaxmap.simulation.expected import light_cone_power
 from jaxmap.simulation.mock_survey import MockSurvey
 from jaxmap.simulation.response import ShearResponse
-from jaxmap.spectra import map_power, power_spectrum
+from jaxmap.spectra import power_spectrum
 from jaxmap.survey.blend import places_on
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
-from jaxmap.survey.healpix import healpix, outline_of, pixel_of, place_of
-from jaxmap.survey.merge import MERGED, merge_survey
+from jaxmap.survey.healpix import healpix, pixel_of, place_of
+from jaxmap.survey.merge import MAPS, MERGED, merge_survey
 from jaxmap.survey.overlap import least_overlap
 from jaxmap.survey.partial_maps import read_partial_map
-from jaxmap.survey.plan import make_plan
+from jaxmap.survey.plan import Plan, make_plan
 from jaxmap.survey.results import missing_tasks
 from jaxmap.survey.tasks import run_tasks
 
-CENTRE, PIXEL = (150.0, 2.0), 3.0
+CENTRE = (150.0, 2.0)
 NEAR, FAR = 0.3, 0.8  # degrees from the border of a cell
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(__doc__, surveys={"type": int, "default": 3, "help": "how many"})
     jax.config.update("jax_enable_x64", True)
-    area, lmax, num = (30.0, 600, 4) if options.quick else (200.0, 1500, 20)
+    rows, squares = [], []
+    for number in range(2 if options.quick else options.surveys):
+        with tempfile.TemporaryDirectory() as folder:
+            row, powers = one_survey(Path(folder), options.seed + number, options.quick, not number)
+        rows.append(row)
+        squares.append(powers)
+        figures = {**together(rows), "power": power_ratios(squares), "surveys": rows}
+        save(options, "survey_seams", figures)
+
+
+def one_survey(
+    folder: Path, seed: int, quick: bool, with_control: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures of one sky, and the power in squares of it."""
+    area, lmax, num = (30.0, 600, 4) if quick else (200.0, 1500, 12)
     spectrum = light_cone_power(0.0)
     ell = np.arange(lmax + 1.0)
     c_ell = np.where(ell < 2, 0, np.asarray(spectrum(ell)))
@@ -50,68 +66,100 @@ def main() -> None:
     # The kernel of a spectrum without a cut: one that ends at lmax rings.
     noise = 0.13 / np.sqrt(5 * PIXEL**2)
     overlap = least_overlap(Wiener(spectrum), PIXEL, spectrum, noise)
-    with tempfile.TemporaryDirectory() as folder:
-        sky, run = Path(folder) / "sky", Path(folder) / "run"
-        survey = MockSurvey(5.0, 0.13, response=ShearResponse(reduced=False))  # noise of 20, 0.26
-        produce_wide_survey(
-            survey, spectrum, region_of(area, CENTRE), sky, lmax=lmax, seed=options.seed
+    sky = folder / "sky"
+    survey = MockSurvey(5.0, 0.13, response=ShearResponse(reduced=False))  # noise of 20, 0.26
+    produce_wide_survey(survey, spectrum, region_of(area, CENTRE), sky, lmax=lmax, seed=seed)
+    patch_deg = 1.8 if quick else 3.7
+    plan = merged(folder / "run", sky, prior, seed, patch_deg, overlap, num)
+    nside, maps, pixels = plan.tiling.nside, *maps_of(plan)
+    samples = [read_partial_map(plan.folder / MAPS / f"sample-{i:04d}.fits")[2] for i in range(num)]
+    truth, counts = true_map(sky, pixels)
+    ra, dec = place_of(healpix(1024), pixels)
+    # Away from the edge of the survey, where errors are larger.
+    square = Grid((int(60 * np.sqrt(area) / PIXEL),) * 2, PIXEL, CENTRE)
+    places = places_on(square, 120.0, ra, dec)
+    inside = np.zeros(len(pixels), bool)
+    inside[places.used] = places.weight == 1
+    inside &= counts > 5
+    distance = border_distance(nside, ra, dec)
+    seams, interior = inside & (distance < NEAR), inside & (distance > FAR)
+    regions = pixel_of(healpix(32), ra, dec)
+    figures: dict[str, Any] = {
+        "seed": seed,
+        "patches": len(plan.tiling.patches),
+        "overlap_arcmin": plan.tiling.overlap_arcmin,
+        "num_samples": num,
+    }
+    error = maps["KAPPA_E"] - truth
+    for name, values in {
+        "error_rms": error**2,
+        "std_rms": maps["SIGMA"] ** 2,
+        "std_of_merged_samples": np.var(samples, axis=0, ddof=1),
+    }.items():
+        figures[name] = compared(np.sqrt, values, seams, interior, regions)
+    figures["error_over_std"] = {
+        place: float(np.sqrt(np.mean(error[where] ** 2) / np.mean(maps["SIGMA"][where] ** 2)))
+        for place, where in (("seams", seams), ("interior", interior))
+    }
+    figures["big_patch"] = against_big_patch(
+        seed, sky, square, prior, plan, (ra, dec), maps, (seams, interior), num
+    )
+    if with_control:
+        small = merged(folder / "control", sky, prior, seed, patch_deg, PIXEL, 2)
+        cut, cut_pixels = maps_of(small)
+        at = np.searchsorted(cut_pixels, pixels).clip(max=len(cut_pixels) - 1)
+        there = cut_pixels[at] == pixels  # but for some at the edge of the survey
+        values = (cut["KAPPA_E"][at] - truth) ** 2
+        figures["control_error_rms"] = compared(
+            np.sqrt, values, seams & there, interior & there, regions
         )
-        settings = {
-            "method": "wiener", "smoothing_arcmin": 1.0, "threshold": None, "reduced_shear": 0,
-            "sampler": "eps", "num_steps": None, "margin": None, "seed": options.seed, "x64": True,
-            "keep_samples": True,
-        }  # fmt: skip
-        parts = stream_galaxies(catalogue_files(sky), {})
-        plan = make_plan(
-            run, parts, prior, settings, {}, patch_deg=1.8 if options.quick else 3.7,
-            pixel_arcmin=PIXEL, overlap_arcmin=overlap, num_samples=num, samples_per_task=num,
-        )  # fmt: skip
-        for task in missing_tasks(plan):
-            run_tasks(str(run), plan.digest, [task])
-        merge_survey(plan, nside=1024, num_samples=num, write_patches=False)
-        figures: dict[str, Any] = {
-            "patches": len(plan.tiling.patches),
-            "overlap_arcmin": plan.tiling.overlap_arcmin,
-            "num_samples": num,
+    shown = {"mean": maps["KAPPA_E"], "sample": samples[0]}
+    return figures, seam_power(nside, pixels, truth, shown, inside)
+
+
+def merged(
+    run: Path, sky: Path, prior: Any, seed: int, patch_deg: float, overlap: float, num: int
+) -> Plan:
+    """A survey that is planned, run in this process and merged, with its samples."""
+    settings = {
+        "method": "wiener", "smoothing_arcmin": 1.0, "threshold": None, "reduced_shear": 0,
+        "sampler": "eps", "num_steps": None, "margin": None, "seed": seed, "x64": True,
+        "keep_samples": True,
+    }  # fmt: skip
+    plan = make_plan(
+        run, stream_galaxies(catalogue_files(sky), {}), prior, settings, {}, patch_deg=patch_deg,
+        pixel_arcmin=PIXEL, overlap_arcmin=overlap, num_samples=num, samples_per_task=num,
+    )  # fmt: skip
+    for task in missing_tasks(plan):
+        run_tasks(str(run), plan.digest, [task])
+    merge_survey(plan, nside=1024, num_samples=num, write_patches=False)
+    return plan
+
+
+def maps_of(plan: Plan) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The merged maps by name, and their pixels."""
+    found = {name: read_partial_map(plan.folder / MAPS / file) for name, file in MERGED.items()}
+    return {name: values for name, (_, _, values) in found.items()}, found["KAPPA_E"][1]
+
+
+def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ratios of all surveys: their mean, its standard error, and the jackknives' for comparison."""
+    found = {name: rows[0][name] for name in ("patches", "overlap_arcmin", "num_samples")}
+    for name in ("error_rms", "std_rms", "std_of_merged_samples"):
+        ratios = np.array([row[name]["ratio"] for row in rows])
+        errors = np.array([row[name]["ratio_error"] for row in rows])
+        found[name] = {
+            "ratio": float(ratios.mean()),
+            "ratio_error": float(np.sqrt(np.sum(errors**2)) / len(rows)),
         }
-        maps = {name: read_partial_map(run / "maps" / file)[2] for name, file in MERGED.items()}
-        _, pixels, _ = read_partial_map(run / "maps" / MERGED["KAPPA_E"])
-        samples = [read_partial_map(run / "maps" / f"sample-{i:04d}.fits")[2] for i in range(num)]
-        truth, counts = true_map(sky, pixels)
-        ra, dec = place_of(healpix(1024), pixels)
-        # Away from the edge of the survey, where errors are larger.
-        side = np.sqrt(area)
-        square = Grid((int(60 * side / PIXEL),) * 2, PIXEL, CENTRE)
-        places = places_on(square, 120.0, ra, dec)
-        inside = np.zeros(len(pixels), bool)
-        inside[places.used] = places.weight == 1
-        inside &= counts > 5
-        distance = border_distance(plan.tiling.nside, ra, dec)
-        seams, interior = inside & (distance < NEAR), inside & (distance > FAR)
-        regions = pixel_of(healpix(32), ra, dec)
-        error = maps["KAPPA_E"] - truth
-        spread = np.std(samples, axis=0, ddof=1)
-        for name, values in {
-            "error_rms": error**2,
-            "std_rms": maps["SIGMA"] ** 2,
-            "std_of_merged_samples": spread**2,
-        }.items():
-            figures[name] = compared(np.sqrt, values, seams, interior, regions)
-        figures["error_over_std"] = {
-            place: float(np.sqrt(np.mean(error[where] ** 2) / np.mean(maps["SIGMA"][where] ** 2)))
-            for place, where in (("seams", seams), ("interior", interior))
-        }
-        figures["big_patch"] = against_big_patch(
-            options.seed, sky, square, prior, plan, (ra, dec), maps, (seams, interior), num
-        )
-        figures["power"] = seam_power(
-            plan.tiling.nside,
-            pixels,
-            truth,
-            {"mean": maps["KAPPA_E"], "sample": samples[0]},
-            inside,
-        )
-    save(options, "survey_seams", figures)
+        if len(rows) > 1:
+            scatter = ratios.std(ddof=1) / np.sqrt(len(rows))
+            found[name]["standard_error"] = float(scatter)
+    found["big_patch"] = {
+        name: float(np.mean([row["big_patch"][name] for row in rows]))
+        for name in rows[0]["big_patch"]
+    }
+    return found
 
 
 def true_map(sky: Path, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,21 +175,6 @@ def true_map(sky: Path, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         np.add.at(total, row[there], kappa[there])
         np.add.at(number, row[there], 1)
     return total / np.maximum(number, 1), number
-
-
-def border_distance(nside: int, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Degrees to the nearest point on the border of any cell, by points 3 arcmin or so apart."""
-    from scipy.spatial import cKDTree
-
-    grid = healpix(nside, "ring")
-    cells = np.unique(pixel_of(grid, ra, dec))
-    outlines = [np.concatenate(part) for part in outline_of(grid, cells, 80)]
-    return np.degrees(cKDTree(directions(*outlines)).query(directions(ra, dec))[0])
-
-
-def directions(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
 
 
 def compared(
@@ -214,76 +247,6 @@ def at_places(grid: Grid, values: Any, places: Any) -> np.ndarray:
     found = np.full(len(on.used), np.nan)
     found[on.used] = np.asarray(values)[on.rows, on.columns]
     return found
-
-
-def seam_power(
-    nside: int,
-    pixels: np.ndarray,
-    truth: np.ndarray,
-    maps: dict[str, np.ndarray],
-    inside: np.ndarray,
-) -> dict[str, Any]:
-    """Power of maps over that of the truth in small tapered squares, on borders and inside cells.
-
-    The sky's own scatter drops out of the ratio. The truth is a mean over pixels of 3.4 arcmin,
-    which costs it power at the highest ell, near borders and elsewhere. Errors are jackknives over
-    squares.
-    """
-    grid, fine = healpix(nside, "ring"), healpix(1024)
-    cells = np.unique(pixel_of(grid, *place_of(fine, pixels[inside])))
-    borders = np.stack([np.concatenate(part) for part in outline_of(grid, cells, 2)], axis=1)
-    centres = np.stack(place_of(grid, cells), axis=1)
-    points = {"seams": np.unique(borders.round(6), axis=0), "interior": centres}
-    edges = np.array([400, 700, 1000, 1400])
-    found: dict[str, Any] = {"ell_edges": edges.tolist()}
-    powers: dict[str, dict[str, np.ndarray]] = {}
-    for place, at in points.items():
-        squares = [
-            [square_power(tuple(one), pixels, v, inside, edges) for v in (truth, *maps.values())]
-            for one in at
-        ]
-        kept = np.array([row for row in squares if row[0] is not None], float)
-        powers[place] = dict(zip(("truth", *maps), kept.swapaxes(0, 1), strict=True))
-        found[f"squares_{place}"] = len(kept)
-    for name in maps:
-        values, errors = [], []
-        for place in points:
-            above, below = powers[place][name], powers[place]["truth"]
-            count = len(above)
-            left_out = (above.sum(0) - above) / (below.sum(0) - below)
-            values.append(above.sum(0) / below.sum(0))
-            errors.append(np.sqrt((count - 1) * np.var(left_out, axis=0)))
-        ratio = values[0] / values[1]
-        error = ratio * np.hypot(errors[0] / values[0], errors[1] / values[1])
-        found[name] = {
-            "seams_over_truth": values[0].tolist(),
-            "interior_over_truth": values[1].tolist(),
-            "ratio": ratio.tolist(),
-            "ratio_error": error.tolist(),
-        }
-    return found
-
-
-def square_power(
-    centre: tuple[float, float],
-    pixels: np.ndarray,
-    values: np.ndarray,
-    inside: np.ndarray,
-    edges: np.ndarray,
-) -> np.ndarray | None:
-    """Band powers of a square of 1.3 degrees of the merged map; None where it is not all inside."""
-    grid = Grid((26, 26), PIXEL, centre)
-    rows, columns = np.indices(grid.shape)
-    ra, dec = grid.wcs().all_pix2world(columns.ravel(), rows.ravel(), 0)
-    at = pixel_of(healpix(1024), ra, dec)
-    row = np.clip(np.searchsorted(pixels, at), 0, len(pixels) - 1)
-    if not np.mean((pixels[row] == at) & inside[row]) > 0.98:
-        return None
-    taper = np.hanning(28)[1:-1]
-    window = taper[:, None] * taper[None]
-    field = np.where(pixels[row] == at, values[row], 0).reshape(grid.shape)
-    field = (field - np.sum(window * field) / window.sum()) * window
-    return np.asarray(map_power(jnp.asarray(field), grid, edges)[1])
 
 
 if __name__ == "__main__":

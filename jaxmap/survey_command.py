@@ -16,7 +16,8 @@ from jaxmap.machine import check_disk
 from jaxmap.methods import build_estimator
 from jaxmap.outputs import settings as settings_of
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
-from jaxmap.survey.cluster import LOG, Cluster, Report, run_survey
+from jaxmap.survey.clients import Cluster
+from jaxmap.survey.cluster import LOG, Report, run_survey
 from jaxmap.survey.forecast import describe, forecast, measure
 from jaxmap.survey.merge import MAPS, Merged, merge_survey
 from jaxmap.survey.plan import Plan, add_to_record, file_hashes, make_plan, read_plan
@@ -37,13 +38,15 @@ def run_plan(options: argparse.Namespace) -> int:
             f"no {missing} given; expected `jaxmap survey plan CONFIG.toml --out RUN`, with "
             "`catalog` in the configuration or as --catalog"
         )
-    files, spectrum = catalogue_files(Path(options.catalog)), spectrum_of(options)
+    catalog = Path(options.catalog)
+    files, spectrum = catalogue_files(catalog), spectrum_of(options)
     weights = Path(options.weights) if options.weights else None
     network = build_estimator(
         options.method, spectrum, weights=weights, sampler=options.sampler
     )  # refuses what would fail in every task
     reading = catalog_options(options)
-    data = file_hashes(files) | {"columns": json.dumps(_plain(reading), sort_keys=True)}
+    folder = catalog if catalog.is_dir() else catalog.parent
+    data = file_hashes(files, folder) | {"columns": json.dumps(_plain(reading), sort_keys=True)}
     plan = make_plan(
         Path(options.out),
         stream_galaxies(files, reading),
@@ -70,19 +73,23 @@ def run_plan(options: argparse.Namespace) -> int:
 
 def run_run(options: argparse.Namespace) -> int:
     """``jaxmap survey run``: do what is missing."""
-    if not options.workers:
-        raise ValueError("--workers is 0; expected 1 or more")
+    for name in ("workers", "threads", "together"):
+        if getattr(options, name) == 0:
+            raise ValueError(f"--{name} is 0; expected 1 or more")
+    here = {name: getattr(options, name) for name in ("workers", "threads", "gpus")}
+    if options.scheduler and any(value is not None for value in here.values()):
+        given = next(f"--{name} {value}" for name, value in here.items() if value is not None)
+        raise ValueError(
+            f"{given} is for workers on this machine, and those of --scheduler {options.scheduler} "
+            "are started apart; leave one of the two out"
+        )
     plan = read_plan(Path(options.folder))
-    there = missing_tasks(plan)
-    figures = forecast(plan)
-    needed = figures["results_bytes"] * len(there) / figures["tasks"]
-    check_disk(plan.folder, needed, f"results of {len(there):,} tasks", "make room")
+    todo, figures = missing_tasks(plan), forecast(plan)
+    needed = figures["results_bytes"] * len(todo) / figures["tasks"]
+    check_disk(plan.folder, needed, f"results of {len(todo):,} tasks", "make room")
+    gpus = None if options.gpus is None else tuple(filter(None, options.gpus.split(",")))
     cluster = Cluster(
-        options.scheduler,
-        options.workers,
-        options.threads,
-        tuple(options.gpus.split(",")) if options.gpus else (),
-        options.patience,
+        options.scheduler, options.workers or 1, options.threads, gpus, options.patience
     )
     say: Any = (lambda text: None) if options.quiet else _aside
     try:
@@ -90,7 +97,7 @@ def run_run(options: argparse.Namespace) -> int:
             plan,
             cluster,
             retries=options.retries,
-            together=max(options.together, 1),
+            together=options.together,
             progress=None if options.quiet else _bar,
             say=say,
         )
@@ -143,6 +150,8 @@ def run_merge(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         print(_describe_merged(plan, made))
+    for trouble in _left_out(made):
+        print(f"jaxmap: warning: {trouble}", file=sys.stderr)
     return 0
 
 
@@ -178,9 +187,7 @@ def _describe_failures(failed: dict[Task, str]) -> str:
         reasons.setdefault(error, []).append(task)
     lines = [f"{len(failed)} tasks failed and are missing; the same run tries them again."]
     for error, tasks in reasons.items():
-        patches = sorted({task.patch for task in tasks})
-        more = f" and {len(patches) - _NAMED} more" if len(patches) > _NAMED else ""
-        lines.append(f"  patch {', '.join(map(str, patches[:_NAMED]))}{more}: {error}")
+        lines.append(f"  patch {_named(sorted({task.patch for task in tasks}))}: {error}")
     return "\n".join(lines)
 
 
@@ -190,16 +197,26 @@ def _describe_merged(plan: Plan, made: Merged) -> str:
         f"{made.num_pixels:,} pixels of nside {made.nside} ({area:,.4g} square degrees) in "
         f"{plan.folder / MAPS}/."
     ]
-    for text, patches in (
-        ("have no galaxies", made.empty),
-        ("have no result yet and are left out", made.absent),
-        ("lack some of their samples", made.partial),
-    ):
-        if patches:
-            more = f" and {len(patches) - _NAMED} more" if len(patches) > _NAMED else ""
-            lines.append(f"Patches {', '.join(map(str, patches[:_NAMED]))}{more} {text}.")
-    lines += [f"Patch {patch} is left out: {why}" for patch, why in made.damaged.items()]
+    if made.empty:
+        lines.append(f"Patches {_named(made.empty)} have no galaxies.")
     return "\n".join(lines)
+
+
+def _left_out(made: Merged) -> list[str]:
+    lines = [
+        f"patches {_named(patches)} {text}"
+        for text, patches in (
+            ("have no result yet and are left out", made.absent),
+            ("lack some of their samples", made.partial),
+        )
+        if patches
+    ]
+    return lines + [f"patch {patch} is left out: {why}" for patch, why in made.damaged.items()]
+
+
+def _named(patches: list[int]) -> str:
+    more = f" and {len(patches) - _NAMED} more" if len(patches) > _NAMED else ""
+    return ", ".join(map(str, patches[:_NAMED])) + more
 
 
 def _read_log(plan: Plan) -> list[dict[str, Any]]:

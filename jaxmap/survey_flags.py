@@ -106,10 +106,13 @@ def _add_run(subparsers: Any) -> None:
         "fail do not stop the others; the exit code is then 1.",
     )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="as tcp://host:8786; it has workers")
-    parser.add_argument("--workers", type=whole, default=1, help="processes here (default 1)")
+    parser.add_argument("--workers", type=whole, help="processes here (default 1)")
     parser.add_argument("--threads", type=whole, help="of each (default: cores shared evenly)")
     parser.add_argument(
-        "--gpus", metavar="N,N,...", help="one for each worker, as CUDA_VISIBLE_DEVICES counts them"
+        "--gpus",
+        metavar="N,N,...",
+        help="one for each worker, as CUDA_VISIBLE_DEVICES counts them (default: those that are "
+        "here, if they are enough; '' leaves it to JAX)",
     )
     parser.add_argument(
         "--together",

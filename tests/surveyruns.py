@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxmap.catalog import ShearCatalog, shear_catalog
+from jaxmap.grid import Grid
 from jaxmap.spectra import power_spectrum
 from jaxmap.survey.plan import Plan, make_plan
 from jaxmap.survey.results import Task, missing_tasks
@@ -27,13 +28,24 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def small_catalog(num: int = 20_000, side_deg: float = 3.0, seed: int = 1) -> ShearCatalog:
-    """Galaxies around RA 0, with the tangential pattern of a compact lens and noise."""
+EQUATOR, POLE = (0.0, 1.0), (0.0, 89.5)
+"""Where RA wraps; and where meridians meet, so that frames of patches are turned by all angles."""
+
+
+def small_catalog(
+    num: int = 20_000,
+    side_deg: float = 3.0,
+    seed: int = 1,
+    centre: tuple[float, float] = EQUATOR,
+) -> ShearCatalog:
+    """Galaxies around a place, with the tangential pattern of a compact lens and noise."""
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(-side_deg / 2, side_deg / 2, (2, num))
+    plane = Grid((1, 1), 60.0, centre)
+    ra, dec = plane.wcs().all_pix2world(x, y, 0)
     signal = -0.01 * (x + 1j * y) ** 2 / (x**2 + y**2 + 0.05) ** 2
     noise = 0.1 * (rng.normal(size=num) + 1j * rng.normal(size=num))
-    return shear_catalog(-x % 360, y + 1.0, signal + noise)
+    return shear_catalog(ra, dec, signal * plane.frame_rotation(ra).conj() + noise)
 
 
 def small_spectrum():

@@ -44,6 +44,17 @@ ROW_KEYS = {
         "peak_bytes",
         "peak_bytes_before",
     },
+    "survey": {
+        "method",
+        "deg2",
+        "galaxies",
+        "load",
+        "workers",
+        "patches",
+        "seconds",
+        "patches_per_hour",
+        "worker_peak_mib",
+    },
     "map_size": {
         "method",
         "size",
@@ -57,7 +68,7 @@ ROW_KEYS = {
 }
 
 
-LONG = ("posterior_samples", "simulation")
+LONG = ("posterior_samples", "simulation", "survey")
 
 
 @pytest.mark.parametrize(

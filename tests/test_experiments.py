@@ -89,6 +89,23 @@ def test_simulator(shared, tmp_path, monkeypatch):
 
 
 @pytest.mark.release
+def test_survey_seams(tmp_path):
+    """Two small surveys: errors and std at seams as inside, to 5 standard errors; patches that
+    hardly overlap err more."""
+    figures = run("survey_seams", tmp_path, tmp_path)
+    for name in ("error_rms", "std_rms"):
+        row = figures[name]
+        assert abs(row["ratio"] - 1) < 5 * row["ratio_error"]
+    control = figures["surveys"][0]["control_error_rms"]
+    assert control["ratio"] > 1 + 3 * control["ratio_error"]
+    for row in figures["surveys"]:
+        big = row["big_patch"]
+        for place in ("seams", "interior"):
+            off = big[f"merged_minus_big_over_std_{place}"]
+            assert off < big[f"shifted_minus_big_over_std_{place}"] < 1
+
+
+@pytest.mark.release
 def test_annealing(tmp_path):
     """Chains end spread over the points as fresh draws are; without annealing they do not."""
     figures = run("annealing", tmp_path, tmp_path)

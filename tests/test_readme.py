@@ -97,6 +97,25 @@ def test_solvers():
     ) in TEXT
 
 
+def test_surveys():
+    rows = json.loads((ROOT / "experiments/benchmarks/results/survey.json").read_text())["rows"]
+    memory = [row["worker_peak_mib"] for row in rows if row["method"] == "ks"]
+    areas = [row["deg2"] for row in rows if row["method"] == "ks"]
+    one, two = (
+        [
+            row["patches_per_hour"]
+            for row in rows
+            if (row["method"], row["workers"]) == ("wiener", n)
+        ]
+        for n in (1, 2)
+    )
+    gains = sorted(b / a for a, b in zip(one, two, strict=True))
+    assert (
+        f"({min(memory):.0f} to {max(memory):.0f} MiB a worker from {min(areas)} to {max(areas)} "
+        f"square degrees), two workers on two cores do {gains[0]:.1f} to {gains[-1]:.1f} times"
+    ) in TEXT
+
+
 def test_every_file_named_exists():
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md"]
     pages += [page for page in (ROOT / "docs").rglob("*.md") if not page.is_relative_to(MADE)]

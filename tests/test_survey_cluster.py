@@ -12,10 +12,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from distributed import Client
 from surveyruns import do_all, small_plan
 
 from jaxmap.cli import main
-from jaxmap.survey.cluster import Cluster, _groups, run_survey
+from jaxmap.survey.clients import Cluster
+from jaxmap.survey.cluster import _groups, run_survey
 from jaxmap.survey.plan import GALAXIES, read_plan
 from jaxmap.survey.results import Task, missing_tasks
 from jaxmap.survey.store import cell_path
@@ -68,25 +70,30 @@ for folder in sys.argv[1:]:
     shears = [replace(patch_shear(plan, patch), counts=None) for patch in plan.tiling.patches[:5]]
     keys = list(jax.random.split(jax.random.key(1), 5))
     estimator, num = plan.estimator(), plan.settings["num_samples"]
-    sharded = patch_solver(estimator, num)(keys, shears)
-    alone = patch_solver(estimator, num, jax.devices()[:1])(keys, shears)
+    solver = patch_solver(estimator, num)
+    assert len(solver.devices) == 4
+    sharded = solver(keys, shears)
+    alone = replace(solver, devices=solver.devices[:1])(keys, shears)
     for one, other in zip(sharded, alone, strict=True):
         assert one.keys() == other.keys()
         for name in one:
-            if folder.endswith("dlposterior"):  # compiled differently, in the last bits
-                limit = 1e-12 * np.abs(other[name]).max()
-                assert np.abs(one[name] - other[name]).max() < limit, (folder, name)
-            else:
-                assert np.array_equal(one[name], other[name]), (folder, name)
+            assert np.array_equal(one[name], other[name]), (folder, name)
     assert not np.array_equal(sharded[0]["mean"], sharded[1]["mean"])
     print(folder, sorted(one), one["mean"].shape)
 """
 
 
-@pytest.mark.slow
-def test_sharded_over_four_devices_is_the_same_as_on_one(tmp_path):
+@pytest.mark.parametrize(
+    "methods",
+    [
+        pytest.param(("ks", "dlposterior"), marks=pytest.mark.slow),
+        pytest.param(("wiener", "deepmass"), marks=pytest.mark.release),
+    ],
+)
+def test_sharded_over_four_devices_is_the_same_as_on_one(tmp_path, methods):
+    """Bit for bit. Every device compiles for itself, which is what takes long."""
     sizes = {"patch_deg": 1.8, "pixel_arcmin": 12.0, "overlap_arcmin": 30.0}
-    for method in ("ks", "wiener", "deepmass", "dlposterior"):
+    for method in methods:
         more = {} if method in ("ks", "deepmass") else {"num_samples": 2, "num_steps": 2}
         small_plan(tmp_path / method, method=method, **sizes, **more)
     environment = os.environ | ENVIRONMENT
@@ -96,7 +103,7 @@ def test_sharded_over_four_devices_is_the_same_as_on_one(tmp_path):
         [sys.executable, "-c", SHARDED, *folders], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("mean") == 4 and done.stdout.count("samples") == 2
+    assert done.stdout.count("mean") == 2 and done.stdout.count("samples") == 1
 
 
 @pytest.mark.slow
@@ -165,6 +172,24 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
+def kill_in_mid_task(process: subprocess.Popen, name: str, address: str) -> None:
+    """Stop a worker with its nanny, see that it has a task in hand, and kill it as it stands."""
+
+    def stands_in_task() -> bool:
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(0.2)  # what it had finished has reached the scheduler
+        with Client(address) as client:
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+            tasks = client.processing()
+        if any(tasks.get(one) for one, about in workers.items() if about["name"] == name):
+            return True
+        os.killpg(process.pid, signal.SIGCONT)
+        return False
+
+    wait_for(stands_in_task)
+    kill(process)
+
+
 def wait_for(condition, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -185,7 +210,7 @@ def test_killed_workers_and_schedulers_leave_no_trace(tmp_path, undisturbed):
 
     with ExitStack() as stack:
         first = start(stack, *scheduler)
-        workers = [start(stack, *worker) for _ in range(2)]
+        workers = [start(stack, *worker, "--name", name) for name in ("first", "second")]
         runner = subprocess.Popen(
             [sys.executable, "-m", "jaxmap", "survey", "run", str(plan.folder), "--scheduler",
              address, "--patience", "120"],
@@ -193,7 +218,7 @@ def test_killed_workers_and_schedulers_leave_no_trace(tmp_path, undisturbed):
         )  # fmt: skip
         stack.callback(runner.kill)
         wait_for(lambda: done() >= 3)
-        kill(workers[0])  # in the middle of a task, or just between two
+        kill_in_mid_task(workers[0], "first", address)
         before = done()
         wait_for(lambda: done() >= before + 3)
         kill(first)
@@ -245,11 +270,22 @@ def test_full_disk_and_unreadable_galaxies_do_not_stop_the_rest(tmp_path, capsys
     damaged = cell_path(plan.folder / GALAXIES, patches[0].cells[0])
     content = damaged.read_bytes()
     damaged.write_bytes(content[: len(content) // 2])
-    assert main(["survey", "run", str(plan.folder), "--retries", "1", "-q"]) == 1
-    said = capsys.readouterr().err
-    assert f"{len(poisoned)} tasks failed" in said and "cannot read the galaxies in" in said
+    # Another patch without galaxies.
+    empty = next(patch for patch in reversed(patches) if patch not in poisoned)
+    emptied = {}
+    for cell in empty.cells:
+        path = cell_path(plan.folder / GALAXIES, cell)
+        emptied[path] = path.read_bytes()
+        with h5py.File(path, "a") as file:
+            file["galaxies"].resize(0, axis=0)
+    assert main(["survey", "run", str(plan.folder), "--retries", "1"]) == 1
+    said = capsys.readouterr()
+    assert f"{len(poisoned)} tasks failed" in said.err
+    assert "cannot read the galaxies in" in said.err
+    assert "have no galaxies" in said.out
     assert len(missing_tasks(plan)) == len(poisoned) < len(patches)
-    damaged.write_bytes(content)
+    for path, whole in {damaged: content, **emptied}.items():
+        path.write_bytes(whole)
     # A quota on files that is too small for any result.
     script = tmp_path / "quota.py"
     script.write_text(

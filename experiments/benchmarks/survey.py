@@ -22,7 +22,8 @@ import numpy as np
 from jaxmap.catalog import ShearCatalog, shear_catalog
 from jaxmap.cosmology import convergence_power
 from jaxmap.production.wide import region_of
-from jaxmap.survey.cluster import Cluster, run_survey
+from jaxmap.survey.clients import Cluster
+from jaxmap.survey.cluster import run_survey
 from jaxmap.survey.healpix import FULL_SKY_DEG2
 from jaxmap.survey.plan import Plan, make_plan
 from jaxmap.survey.results import RESULTS

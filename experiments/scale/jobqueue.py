@@ -15,9 +15,10 @@ if __name__ == "__main__":
         account="lensing",
         processes=1,
         cores=1,
+        job_cpu=4,
         memory="16GB",
         walltime="04:00:00",
-        job_extra_directives=["--gpus=1", "--cpus-per-task=4"],
+        job_extra_directives=["--gpus=1"],
         job_script_prologue=["export XLA_PYTHON_CLIENT_PREALLOCATE=false"],
     )
     cluster.adapt(minimum_jobs=1, maximum_jobs=64)

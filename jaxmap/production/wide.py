@@ -24,7 +24,7 @@ import numpy as np
 
 import jaxmap
 from jaxmap.files import atomic_path, remove_leftovers
-from jaxmap.machine import check_disk
+from jaxmap.machine import check_disk, check_memory
 from jaxmap.production.folder import INDEX, write_index
 from jaxmap.production.numbers import Produced
 from jaxmap.production.surveys import described
@@ -37,6 +37,7 @@ from jaxmap.spectra import PowerSpectrum
 
 _RINGS = 32
 _BYTES_PER_GALAXY = 32
+_MEMORY_PER_GALAXY = 160  # of a band: places, shear and shapes in double precision
 _GALAXIES = 2**32 - 1  # folded into the seed's key: bands of galaxies share none with the sky
 
 
@@ -108,7 +109,7 @@ def produce_wide_survey(
         progress: wraps the loop over bands.
 
     Raises:
-        ValueError: if the folder holds something else, or the disk does not suffice.
+        ValueError: if the folder holds something else, or disk or memory do not suffice.
     """
     if lmax < 2:
         raise ValueError(f"lmax is {lmax}; expected 2 or more")
@@ -130,13 +131,15 @@ def produce_wide_survey(
     number = survey.density_arcmin2 * 3600 * _area(region, region.dec_deg)
     needed = _BYTES_PER_GALAXY * number * len(missing) / len(bands)
     check_disk(folder, needed, f"{number:.3g} galaxies", "simulate a smaller area or density")
-    write_index(folder, {**wanted, "made_by": made_by or {}})
-    remove_leftovers(folder, ".h5")
-    start = time.perf_counter()
     edges = np.linspace(*region.dec_deg, num_rings + 1)
     c_ell = np.asarray(spectrum(np.arange(lmax + 1.0)), float)
     most = max(_area(region, tuple(edges[_rings(band, num_rings)][[0, -1]])) for band in bands)
     slots = poisson_slots(survey.density_arcmin2 * 3600 * most)
+    remedy = "a larger --lmax makes bands narrower; or simulate a smaller area or density"
+    check_memory(_MEMORY_PER_GALAXY * slots, f"a band of {slots:.3g} galaxies", remedy, host=True)
+    write_index(folder, {**wanted, "made_by": made_by or {}})
+    remove_leftovers(folder, ".h5")
+    start = time.perf_counter()
     for band in progress(missing, len(bands)):
         columns = _band(survey, c_ell, region, edges[_rings(band, num_rings)], seed, band, slots)
         with atomic_path(folder / _name(band)) as path, h5py.File(path, "w") as file:

@@ -22,6 +22,9 @@ _COLUMNS = ("ra_deg", "dec_deg", "ellipticity", "weight")
 def catalogue_files(path: Path) -> list[Path]:
     """The files of a catalogue: itself, or all tables in a folder, by name.
 
+    Of a folder with Parquet files in sub-folders (partitions, as dask, Spark and HATS write them)
+    those alone: tables beside them describe it.
+
     Raises:
         FileNotFoundError: if there is nothing.
         ValueError: for a folder without tables.
@@ -34,6 +37,9 @@ def catalogue_files(path: Path) -> list[Path]:
         return [path]
     endings = tuple(ending for kind in FORMATS.values() for ending in kind)
     found = sorted(part for part in path.iterdir() if part.name.lower().endswith(endings))
+    partitions = sorted(path.rglob("*.parquet"))
+    if any(part.parent != path for part in partitions):
+        found = partitions
     if not found:
         raise ValueError(f"{path} holds no tables; expected files in {', '.join(endings)}")
     return found

@@ -9,44 +9,24 @@ A task that fails again and again is put aside and told, and does not stop the r
 from __future__ import annotations
 
 import json
-import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxmap.files import remove_leftovers
-from jaxmap.survey.plan import RESULTS, Plan
-from jaxmap.survey.results import Task, missing_tasks
+from jaxmap.survey.clients import Cluster, connected
+from jaxmap.survey.plan import RESULTS, Plan, require_version
+from jaxmap.survey.results import Task, missing_tasks, result_path
 from jaxmap.survey.tasks import run_tasks
-
-log = logging.getLogger(__name__)
+from jaxmap.survey.workers import require_fit_workers
 
 LOG = "log.jsonl"
-_LEAST_WINDOW = 256  # tasks given to the scheduler at a time
+_WINDOW = 2048  # tasks given to the scheduler at a time
 _LOST = ("cancelled", "lost")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where to run.
-
-    Args:
-        address: of a scheduler; None to start workers on this machine.
-        workers: processes on this machine.
-        threads: of each.
-        gpus: one for each worker, as numbers of ``CUDA_VISIBLE_DEVICES``; empty for what there is.
-        patience_s: how long a lost scheduler is waited for.
-    """
-
-    address: str | None = None
-    workers: int = 1
-    threads: int | None = None
-    gpus: tuple[str, ...] = ()
-    patience_s: float = 600.0
+_FILES_S = 90.0  # that a network file system may take to show a file that another machine wrote
 
 
 @dataclass
@@ -54,18 +34,23 @@ class Report:
     """What became of a run.
 
     Attributes:
-        done: tasks done now.
+        finished: tasks that workers reported.
         empty: patches without galaxies among them.
         failed: message of every task that was given up, by (patch, chunk).
         warnings: what tasks warned of, with the number of tasks.
         seconds: of the run.
     """
 
-    done: int = 0
+    finished: set[Task] = field(default_factory=set)
     empty: int = 0
     failed: dict[Task, str] = field(default_factory=dict)
     warnings: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Number of tasks done in this run."""
+        return len(self.finished)
 
 
 Progress = Callable[[int, int], Any]
@@ -92,26 +77,31 @@ def run_survey(
         say: is told where the dashboard is, and of a lost scheduler.
 
     Raises:
-        ValueError: if dask.distributed is not installed.
+        ValueError: if dask.distributed is not installed, the plan is another version's, or the
+            workers of a scheduler are not fit for it (`require_fit_workers`).
         TimeoutError: if no scheduler answers, or a lost one does not come back.
     """
     _require_distributed()
+    require_version(plan)
     report, start = Report(), time.perf_counter()
     remove_leftovers(plan.folder / RESULTS, ".h5")
     todo = missing_tasks(plan)
     total = len(plan.tiling.patches) * plan.num_chunks
     bar = progress(total, total - len(todo)) if progress is not None else None
     try:
-        with (plan.folder / LOG).open("a", encoding="utf-8") as file:
+        with (plan.folder / LOG).open("ab", buffering=0) as file:
 
             def note(record: dict[str, Any]) -> None:
-                file.write(json.dumps({"time": round(time.time(), 3), **record}) + "\n")
-                file.flush()
+                line = json.dumps({"time": round(time.time(), 3), **record}) + "\n"
+                with suppress(OSError):  # a disk too full for the log stops nothing
+                    file.write(line.encode())
 
             note({"event": "start", "missing": len(todo)})
             while todo:
-                with _client(cluster, say) as client:
-                    lost = _round(client, plan, todo, retries, together, report, note, bar)
+                with connected(cluster, say) as client:
+                    lost = cluster.address is not None and not _are_fit(client, plan, say)
+                    lost = lost or _round(client, plan, todo, retries, together, report, note, bar)
+                _require_results(plan, report, note)
                 todo = [task for task in missing_tasks(plan) if task not in report.failed]
                 if lost and todo:
                     note({"event": "lost scheduler", "missing": len(todo)})
@@ -122,6 +112,17 @@ def run_survey(
         if bar is not None:
             bar.close()
     return report
+
+
+def _are_fit(client: Any, plan: Plan, say: Callable[[str], Any]) -> bool:
+    """Whether workers may have tasks; not if the scheduler went away while they were asked."""
+    try:
+        others = require_fit_workers(client, plan)
+    except OSError:
+        return False
+    for other in others:
+        say(f"Some workers have {other}: last bits of results may differ.")
+    return True
 
 
 def _round(
@@ -157,8 +158,7 @@ def _round(
             pure=False,
         )
 
-    cores = sum(client.nthreads().values())
-    first = [submit() for _ in range(max(_LEAST_WINDOW, 4 * cores))]
+    first = [submit() for _ in range(_WINDOW)]
     pending = as_completed([future for future in first if future is not None])
     for future in pending:
         if future.status in _LOST:
@@ -202,10 +202,28 @@ def _count(
 ) -> None:
     for record in records:
         note({"event": "task", **record})
-        report.done += 1
+        report.finished.add(Task(record["patch"], record["chunk"]))
         report.empty += record["state"] == "empty"
         for warning in record.get("warnings", ()):
             report.warnings[warning] = report.warnings.get(warning, 0) + 1
+
+
+def _require_results(
+    plan: Plan, report: Report, note: Callable[[dict[str, Any]], None], patience_s: float = _FILES_S
+) -> None:
+    """Put tasks aside whose results are reported and cannot be seen here."""
+    deadline = time.monotonic() + patience_s
+    while unseen := report.finished & set(missing_tasks(plan)):
+        if time.monotonic() > deadline:
+            for task in unseen:
+                error = OSError(
+                    f"a worker reported {result_path(plan, task)}, and it is not there; do all "
+                    "workers see the same folder?"
+                )
+                _put_aside(task, error, report, note)
+            report.finished -= unseen
+            return
+        time.sleep(0.5)
 
 
 def _put_aside(
@@ -217,84 +235,6 @@ def _put_aside(
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     report.failed[task] = text
     note({"event": "failed", **task._asdict(), "error": text})
-
-
-@contextmanager
-def _client(cluster: Cluster, say: Callable[[str], Any]) -> Iterator[Any]:
-    """A client of the scheduler there is, or of one that is started here."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    # Many tasks may be under way on a worker that is killed; none of them is to blame.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 5}):
-        if cluster.address is not None:
-            client = _reached(cluster)
-            try:
-                say(f"Scheduler {cluster.address}, dashboard {client.dashboard_link}")
-                yield client
-            finally:
-                client.close(timeout=2)
-            return
-        with (
-            LocalCluster(
-                n_workers=cluster.workers,
-                threads_per_worker=1,
-                env=_environment(cluster),
-                silence_logs=logging.CRITICAL,
-                dashboard_address="127.0.0.1:0",  # any free port
-            ) as local,
-            Client(local) as client,
-        ):
-            say(f"{cluster.workers} workers here, dashboard {client.dashboard_link}")
-            if cluster.gpus:
-                from jaxmap.survey.gpus import OneGPU
-
-                client.register_plugin(OneGPU(cluster.gpus))
-            yield client
-
-
-def _reached(cluster: Cluster) -> Any:
-    """A client of a scheduler at an address, once it answers and has workers."""
-    from distributed import Client
-
-    deadline = time.monotonic() + cluster.patience_s
-    while True:
-        try:
-            client = Client(cluster.address, timeout=5)
-        except (OSError, TimeoutError) as error:
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"no scheduler answers at {cluster.address} ({error}); start it (`dask "
-                    "scheduler`) and give the same command again"
-                ) from error
-            time.sleep(1)
-            continue
-        try:
-            client.wait_for_workers(1, timeout=max(deadline - time.monotonic(), 1))
-        except (OSError, TimeoutError) as error:
-            client.close(timeout=2)
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"the scheduler at {cluster.address} has no workers; start some (`dask worker "
-                    f"{cluster.address}`) and give the same command again"
-                ) from error
-            continue
-        return client
-
-
-def _environment(cluster: Cluster) -> dict[str, str]:
-    """Of workers on this machine: threads for XLA, which looks there when it starts."""
-    threads = cluster.threads or max((os.cpu_count() or 1) // cluster.workers, 1)
-    flags = os.environ.get("XLA_FLAGS", "")
-    if threads == 1:
-        flags += " --xla_cpu_multi_thread_eigen=false"
-    return {
-        "NPROC": str(threads),
-        "OMP_NUM_THREADS": str(threads),
-        "XLA_FLAGS": flags.strip(),
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
 
 
 def _require_distributed() -> None:

@@ -1,11 +1,23 @@
-"""A plugin of dask.distributed that gives every worker a GPU of its own."""
+"""GPUs of this machine, and a plugin of dask.distributed that gives every worker one of its own."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from distributed import Worker, WorkerPlugin
+
+_SHOWN = "CUDA_VISIBLE_DEVICES"
+
+
+def gpus_here(devices: Path = Path("/dev")) -> tuple[str, ...]:
+    """Those that ``CUDA_VISIBLE_DEVICES`` shows, or all NVIDIA GPUs of this machine; Linux."""
+    shown = os.environ.get(_SHOWN)
+    if shown is not None:
+        return tuple(part.strip() for part in shown.split(",") if part.strip() not in ("", "-1"))
+    numbers = (path.name.removeprefix("nvidia") for path in devices.glob("nvidia[0-9]*"))
+    return tuple(sorted(numbers, key=int))
 
 
 class OneGPU(WorkerPlugin):
@@ -21,4 +33,4 @@ class OneGPU(WorkerPlugin):
         self.gpus = tuple(gpus)
 
     def setup(self, worker: Worker) -> None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[int(worker.name) % len(self.gpus)]
+        os.environ[_SHOWN] = self.gpus[int(worker.name) % len(self.gpus)]

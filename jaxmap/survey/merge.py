@@ -22,7 +22,7 @@ from jaxmap.files import atomic_path
 from jaxmap.mapfiles import write_mass_map
 from jaxmap.massmap import MassMap
 from jaxmap.survey.blend import Blend, Places, places_on
-from jaxmap.survey.healpix import healpix, place_of, power_of_two_nside
+from jaxmap.survey.healpix import cell_side_deg, healpix, place_of, power_of_two_nside
 from jaxmap.survey.partial_maps import PartialMapWriter
 from jaxmap.survey.patches import Patch
 from jaxmap.survey.plan import FOOTPRINT, Plan
@@ -175,16 +175,18 @@ def _regions(
     region_nside = max(nside // int(math.sqrt(_REGION_PIXELS)), 1)
     region_nside = min(region_nside, used_nside)
     regions = used // (used_nside // region_nside) ** 2
-    reach = [_reach_deg(plan, patch) for patch in patches]
-    centres = np.array([patch.centre_deg for patch in patches])
+    # Farthest that a patch reaches from its centre, and a count pixel from its own.
+    side = math.radians(plan.tiling.pixel_arcmin / 60)
+    reach = math.atan(side * math.hypot(*plan.tiling.shape) / 2)
+    nearest = math.cos(min(reach + math.radians(1.1 * cell_side_deg(used_nside)), math.pi))
+    centres = _directions(*np.array([patch.centre_deg for patch in patches]).T)
     for region in np.unique(regions):
         members = used[regions == region]
-        ra, dec = place_of(fine, members)
-        slack = 0.15  # of a degree: a count pixel and its corners
+        places = _directions(*place_of(fine, members))
         near = [
             patch
-            for patch, centre, radius in zip(patches, centres, reach, strict=True)
-            if _nearest_deg(ra, dec, *centre) < radius + slack
+            for patch, centre in zip(patches, centres, strict=True)
+            if np.max(places @ centre) > nearest
         ]
         if near:
             yield lambda members=members: _children(members, used_nside, nside), near  # type: ignore[misc]
@@ -250,15 +252,7 @@ def _merge_samples(
         writer.write(pixels, mean + scale * total[blend.covered])
 
 
-def _reach_deg(plan: Plan, patch: Patch) -> float:
-    """Farthest that a patch reaches from its centre."""
-    ny, nx = plan.tiling.shape
-    half = plan.tiling.pixel_arcmin / 60 * math.hypot(ny, nx) / 2
-    return math.degrees(math.atan(math.radians(half))) if patch.cells else 0.0
-
-
-def _nearest_deg(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> float:
-    """Distance of the nearest of some places from one."""
-    a, d, a0, d0 = (np.radians(angle) for angle in (ra, dec, ra0, dec0))
-    cosine = np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(a - a0)
-    return float(np.degrees(np.arccos(np.clip(cosine.max(), -1, 1))))
+def _directions(ra_deg: np.ndarray, dec_deg: np.ndarray) -> np.ndarray:
+    """Unit vectors, shape ``(n, 3)``."""
+    a, d = np.radians(ra_deg), np.radians(dec_deg)
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)

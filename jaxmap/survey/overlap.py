@@ -18,6 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.estimators import ConditionalGAN, HongCNN, SurveyDeepMass
 from jaxmap.grid import Grid
 from jaxmap.networks.unet import ResidualUNet
 from jaxmap.operators import gaussian_window, spin2_phase
@@ -68,10 +69,18 @@ def least_overlap(
         pixel_arcmin: side of a pixel.
         spectrum: prior power, for estimators without one of their own.
         noise: standard deviation of a shear component in a pixel of mean depth.
+
+    Raises:
+        ValueError: for a network that is not ours to look into.
     """
     smoothing = getattr(estimator, "smoothing_arcmin", None)
     if smoothing is not None:
         return kernel_radius(pixel_arcmin, smoothing_arcmin=smoothing)
+    if isinstance(estimator, ConditionalGAN | HongCNN | SurveyDeepMass):
+        raise ValueError(
+            f"how far {type(estimator).__name__} sees is not known; say how far patches reach "
+            "beyond their cells (--overlap-arcmin)"
+        )
     learned = getattr(estimator, "denoiser", None) or getattr(estimator, "prior", None)
     own = getattr(learned, "spectrum", spectrum)
     radius = kernel_radius(pixel_arcmin, spectrum=own, noise_std=noise)

@@ -139,7 +139,9 @@ def _patch(
     """A patch with all that may lie on it: by count pixels that its square touches."""
     half_y, half_x = (side * pixel_arcmin / 2 for side in shape)
     fine = healpix(COUNTS_NSIDE)
-    touch = 60 * cell_side_deg(COUNTS_NSIDE)  # more than from a count pixel's centre to its corner
+    # More than from a count pixel's centre to its farthest corner, 1.05 of its side, on a plane
+    # that stretches lengths by three per cent at most.
+    touch = 60 * 1.1 * cell_side_deg(COUNTS_NSIDE)
     radius = math.hypot(half_x, half_y) + touch
     near = within(fine, *centre, min(radius / 60, 180.0))
     near = near[counts[near] > 0]

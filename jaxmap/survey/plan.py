@@ -48,6 +48,7 @@ class Plan:
         shape_noise: per component, measured over the whole survey.
         num_galaxies: in the store.
         digest: of configuration and data.
+        version: of jaxmap that made it.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Plan:
     shape_noise: tuple[float, float]
     num_galaxies: int
     digest: str
+    version: str
 
     @property
     def slots(self) -> int:
@@ -138,7 +140,7 @@ def make_plan(
     )
     if (folder / PLAN).exists():
         return _same_plan(folder, identity)
-    if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(
             f"{folder} holds other files and no {PLAN}; choose another folder with --out"
         )
@@ -146,7 +148,7 @@ def make_plan(
     with atomic_folder(folder) as run:
         (run / GALAXIES).mkdir()
         counts, noise, num = _split(galaxies, run / GALAXIES, cells_nside)
-        sigma = noise if shape_noise is None else (shape_noise, shape_noise)
+        sigma = _checked_noise(noise if shape_noise is None else (shape_noise, shape_noise))
         density = num / (
             np.count_nonzero(counts) * healpix(COUNTS_NSIDE).pixel_area.to_value("arcmin2")
         )
@@ -156,7 +158,7 @@ def make_plan(
         if weights is not None:
             shutil.copyfile(weights, run / WEIGHTS)
         settings = json.loads(json.dumps({**settings, "num_samples": count}))
-        draft = Plan(run, settings, _NO_TILING, chunks, sigma, num, "")
+        draft = Plan(run, settings, _NO_TILING, chunks, sigma, num, "", jaxmap.__version__)
         if overlap_arcmin is None:
             depth = max(sigma) / np.sqrt(density * pixel**2)
             overlap_arcmin = least_overlap(draft.estimator(), pixel, draft.spectrum, depth)
@@ -198,6 +200,7 @@ def read_plan(folder: Path) -> Plan:
             tuple(record["shape_noise"]),
             record["num_galaxies"],
             record["digest"],
+            record["identity"]["jaxmap"],
         )
     except FileNotFoundError:
         raise ValueError(
@@ -205,6 +208,16 @@ def read_plan(folder: Path) -> Plan:
         ) from None
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / PLAN} is not a plan of jaxmap ({error})") from error
+
+
+def require_version(plan: Plan) -> None:
+    """Refuse to go on with a plan of another jaxmap, whose maps may be others."""
+    if plan.version != jaxmap.__version__:
+        raise ValueError(
+            f"the plan in {plan.folder} was made with jaxmap {plan.version}, and this is "
+            f"{jaxmap.__version__}; install that version to go on with it, or plan anew in another "
+            "folder"
+        )
 
 
 def add_to_record(folder: Path, name: str, value: Any) -> None:
@@ -250,8 +263,21 @@ def _split(
         total += float(np.sum(squared))
         num += len(part)
     writer.flush()
+    if not num:
+        raise ValueError(
+            "the catalogue has no galaxy of a weight above 0; is the weight column the right one?"
+        )
     sigma = np.sqrt(squares / total)
     return counts, (float(sigma[0]), float(sigma[1])), num
+
+
+def _checked_noise(sigma: tuple[float, float]) -> tuple[float, float]:
+    if not all(0 < one < np.inf for one in sigma):
+        raise ValueError(
+            f"the shape noise per component is {list(sigma)}; expected numbers above 0 (all "
+            "ellipticities equal? give the value, e.g. --shape-noise 0.26)"
+        )
+    return sigma
 
 
 def _identity(
@@ -289,17 +315,24 @@ def _same_plan(folder: Path, wanted: Mapping[str, Any]) -> Plan:
         for name, value in wanted["settings"].items()
         if stored["settings"].get(name) != value
     ]
-    differing += [f"another {name}" for name in wanted if stored.get(name) != wanted[name]]
+    said = {
+        "jaxmap": f"jaxmap {stored.get('jaxmap')}, not {jaxmap.__version__}",
+        "data": "another catalogue, or other columns of it",
+        "weights": "another file of weights",
+    }
+    differing += [
+        said.get(name, f"another {name}") for name in wanted if stored.get(name) != wanted[name]
+    ]
     raise ValueError(
         f"{folder} holds another plan, made with {(differing or ['other settings'])[0]}; "
         "choose another folder with --out"
     )
 
 
-def file_hashes(files: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of files by name."""
+def file_hashes(files: Sequence[Path], folder: Path) -> dict[str, str]:
+    """SHA-256 of files by their names below a folder."""
     hashes = {}
     for path in files:
         with path.open("rb") as file:
-            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            hashes[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes

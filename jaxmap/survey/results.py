@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +17,8 @@ from jaxmap.files import atomic_path
 from jaxmap.massmap import MassMap
 from jaxmap.survey.patches import Patch
 from jaxmap.survey.plan import RESULTS, Plan
+
+_MAPS = ("mean", "std", "b_mode", "mask", "counts")
 
 
 class Task(NamedTuple):
@@ -73,40 +78,66 @@ def missing_tasks(plan: Plan) -> list[Task]:
 
 
 def write_result(plan: Plan, task: Task, chunk: Chunk | None) -> None:
-    """Write what a task found; None for a patch without galaxies."""
-    with atomic_path(result_path(plan, task)) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["plan"] = plan.digest
-        file.attrs["empty"] = chunk is None
-        if chunk is None:
-            return
-        file.attrs["num_samples"], file.attrs["degrees"] = chunk.num_samples, chunk.degrees
-        for name in ("mean", "std", "b_mode", "mask", "counts"):
-            values = getattr(chunk, name)
-            if values is not None:
-                file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
-        if chunk.samples is not None:
-            one = (1, *chunk.samples.shape[1:])
-            file.create_dataset("samples", data=chunk.samples, chunks=one, fletcher32=True)
+    """Write what a task found; None for a patch without galaxies.
 
-
-def read_result(path: Path) -> Chunk | None:
-    """What a task found but for its samples; None for a patch without galaxies.
+    Put together in memory: HDF5 may end the process where it finds the disk full.
 
     Raises:
-        OSError: if the file is damaged.
+        OSError: if there is no room.
     """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["plan"] = plan.digest
+        file.attrs["empty"] = chunk is None
+        if chunk is not None:
+            _write_chunk(file, chunk)
+    with atomic_path(result_path(plan, task)) as temporary, temporary.open("wb") as written:
+        written.write(content.getbuffer())
+        written.flush()
+        os.fsync(written.fileno())  # its name must not outlive its content in a power cut
+
+
+def _write_chunk(file: h5py.File, chunk: Chunk) -> None:
+    file.attrs["num_samples"], file.attrs["degrees"] = chunk.num_samples, chunk.degrees
+    for name in _MAPS:
+        values = getattr(chunk, name)
+        if values is not None:
+            file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+    if chunk.samples is not None:
+        one = (1, *chunk.samples.shape[1:])
+        file.create_dataset("samples", data=chunk.samples, chunks=one, fletcher32=True)
+
+
+def read_result(path: Path, digest: str) -> Chunk | None:
+    """What a task found but for its samples; None for a patch without galaxies.
+
+    Args:
+        path: of the result.
+        digest: of the plan that it belongs to.
+
+    Raises:
+        OSError: if the file is damaged, or of another plan.
+    """
+    with _opened(path) as file:
+        if file.attrs["plan"] != digest:
+            raise OSError("it belongs to another plan")
+        if file.attrs["empty"]:
+            return None
+        maps: dict[str, Any] = {name: file[name][:] if name in file else None for name in _MAPS}
+        num, degrees = int(file.attrs["num_samples"]), int(file.attrs["degrees"])
+        return Chunk(**maps, num_samples=num, degrees=degrees)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """A result to be read; what goes wrong names it, and what to do."""
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs["empty"]:
-                return None
-            maps: dict[str, Any] = {
-                name: file[name][:] if name in file else None
-                for name in ("mean", "std", "b_mode", "mask", "counts")
-            }
-            num, degrees = int(file.attrs["num_samples"]), int(file.attrs["degrees"])
-            return Chunk(**maps, num_samples=num, degrees=degrees)
-    except KeyError as error:
-        raise OSError(f"{path} is no result of jaxmap ({error})") from error
+            yield file
+    except (OSError, KeyError) as error:
+        raise OSError(
+            f"cannot read the result {path} ({error}); remove it and run the survey again"
+        ) from error
 
 
 def patch_results(plan: Plan, patch: Patch) -> list[Path]:
@@ -118,7 +149,7 @@ def patch_results(plan: Plan, patch: Patch) -> list[Path]:
 def samples_of(paths: list[Path]) -> Iterator[np.ndarray]:
     """The samples of a patch, one by one, shape ``(ny, nx)``."""
     for path in paths:
-        with h5py.File(path, "r") as file:
+        with _opened(path) as file:
             for number in range(len(file["samples"]) if "samples" in file else 0):
                 yield file["samples"][number]
 
@@ -134,7 +165,7 @@ def patch_map(plan: Plan, patch: Patch) -> MassMap | None:
     Raises:
         OSError: if a result is damaged.
     """
-    found = [read_result(path) for path in patch_results(plan, patch)]
+    found = [read_result(path, plan.digest) for path in patch_results(plan, patch)]
     chunks = [chunk for chunk in found if chunk is not None]
     if not chunks:
         return None

@@ -7,6 +7,9 @@ patch and the chunk alone, so that any worker gives the same result at any time.
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,11 +26,12 @@ from jaxmap.binning import weighted_mean_shear
 from jaxmap.catalog import ShearMap, require_finite
 from jaxmap.survey.estimates import PatchSolver, patch_solver
 from jaxmap.survey.patches import Patch
-from jaxmap.survey.plan import GALAXIES, Plan, read_plan
+from jaxmap.survey.plan import GALAXIES, Plan, read_plan, require_version
 from jaxmap.survey.results import Chunk, Task, result_path, write_result
 from jaxmap.survey.store import read_cells
 
 _UNCONVERGED = 1e-3
+_ONE_AT_A_TIME = threading.Lock()  # a worker of several threads compiles once all the same
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def worker_of(folder: str, digest: str) -> Worker:
     plan = read_plan(Path(folder))
     if plan.digest != digest:
         raise ValueError(f"{folder} holds another plan than this run's; start the run again")
+    require_version(plan)
     patches = {patch.number: patch for patch in plan.tiling.patches}
     with _precision(plan):
         solver = patch_solver(plan.estimator(), plan.settings["num_samples"])
@@ -68,9 +73,10 @@ def run_tasks(folder: str, digest: str, tasks: Sequence[tuple[int, int]]) -> lis
     Returns:
         A record of every task, as JSON can hold it.
     """
-    worker = worker_of(folder, digest)
-    with _precision(worker.plan):
-        return _run(worker, tasks)
+    with _ONE_AT_A_TIME:
+        worker = worker_of(folder, digest)
+        with _precision(worker.plan):
+            return _run(worker, tasks)
 
 
 def _run(worker: Worker, tasks: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -102,6 +108,7 @@ def _run(worker: Worker, tasks: Sequence[tuple[int, int]]) -> list[dict[str, Any
             write_result(worker.plan, task, _chunk(worker.plan, shear, maps))
             record = {**task._asdict(), "state": "done", "seconds": round(seconds, 4)}
             record["galaxies"] = int(jnp.sum(_counts(shear)))
+            record |= {"worker": f"{socket.gethostname()}-{os.getpid()}", "memory_mib": _memory()}
             records.append({**record, "warnings": sorted(set(messages))} if messages else record)
     if failed is not None:
         raise failed
@@ -146,6 +153,13 @@ def map_task(plan: Plan, task: Task) -> dict[str, np.ndarray]:
 
 def densest_patch(plan: Plan) -> Patch:
     return max(plan.tiling.patches, key=lambda patch: patch.most_galaxies)
+
+
+def _memory() -> int:
+    """Resident memory of this process, MiB."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss / 2**20)
 
 
 def _filled(values: np.ndarray, size: int, fill: float, kind: Any) -> jax.Array:
