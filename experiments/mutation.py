@@ -52,7 +52,8 @@ SURVIVORS = {
     f"{_FLOW.format('**')} -> {_FLOW.format('%')}": "the adaptive flow ends at 1e-9 of its first "
     "level, not 1e-3: samples move by less than its tolerance, for more evaluations",
     "kept = (lower / level) ** 2 -> kept = (lower % level) ** 2": "exact for a Gaussian prior too, "
-    "which quick tests sample; test_the_noise_of_an_ancestral_path, written since, was not run on it",
+    "which quick tests sample; test_the_noise_of_an_ancestral_path, written since, was not run on "
+    "it",
 }
 """Why a mutant may survive, by what it changes (the line before and after)."""
 
