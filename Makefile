@@ -52,9 +52,11 @@ test-oldest:
 	@$(OLDEST)/bin/python -m pytest -m "$(QUICK)" -W default tests/test_grid.py tests/test_catalog.py \
 		tests/test_readers.py tests/test_weights.py tests/test_mapfiles.py tests/test_sparse.py
 
-# Lines and branches that the quick and the longer tests run; coverage.json and a table.
+# Lines and branches that the quick and the longer tests run: a table, and
+# experiments/results/covered.json. Longer than `make test test-slow` by about half.
 coverage: setup
 	@$(PYTEST) -m "not release" --cov jaxmap --cov-branch --cov-report json --cov-report term
+	@$(BIN)/python experiments/covered.py --found coverage.json
 
 lint: setup
 	@$(BIN)/ruff check .

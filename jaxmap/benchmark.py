@@ -50,7 +50,9 @@ def read_case(path: str | Path) -> Case:
     fields = _load(path)
     missing = {"convergence", "shear", "noise_std", "mask", "pixel_arcmin"} - fields.keys()
     if missing:
-        raise ValueError(f"{path} lacks {sorted(missing)}; it holds {sorted(fields)}")
+        raise ValueError(
+            f"{path} lacks {sorted(missing)}; it holds {sorted(fields)}: write it again with all"
+        )
     truth, mask = fields["convergence"], fields["mask"]
     if truth.ndim != 2 or mask.shape != truth.shape:
         raise ValueError(
@@ -58,9 +60,13 @@ def read_case(path: str | Path) -> Case:
             "(ny, nx) for both"
         )
     if not np.all(np.isfinite(truth)):
-        raise ValueError(f"{path}: the convergence holds values that are not finite")
+        raise ValueError(
+            f"{path}: the convergence holds values that are not finite; expected a number in every "
+            "pixel, masked or not"
+        )
     if fields["pixel_arcmin"].size != 1:
-        raise ValueError(f"{path}: pixel_arcmin has {fields['pixel_arcmin'].size} values, not one")
+        number = fields["pixel_arcmin"].size
+        raise ValueError(f"{path}: pixel_arcmin has {number} values; expected one, in arcmin")
     observed = mask != 0
     if np.isnan(mask).any():
         raise ValueError(f"{path}: the mask holds NaN; expected 0 where masked, 1 where observed")

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -34,6 +33,7 @@ from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_shear_map
 from jaxmap.methods import build_estimator, method_identity, network_digest
 from jaxmap.outputs import origin
+from jaxmap.progress import with_bar
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.simulation.baryons import BARYONS
 from jaxmap.simulation.expected import light_cone_power
@@ -81,7 +81,7 @@ def run_calibrate(options: argparse.Namespace) -> int:
             margin=margin,
             out=out,
             identity=_identity(options, record, estimator),
-            progress=_progress(options),
+            progress=with_bar("judged fields", "field", options.quiet),
         )
     except KeyboardInterrupt:
         if not (out / FIELDS).exists():
@@ -120,7 +120,7 @@ def _run_intervals(options: argparse.Namespace) -> int:
         seed=options.seed,
         out=out,
         identity=_identity(options, record, estimator),
-        progress=_progress(options),
+        progress=with_bar("judged fields", "field", options.quiet),
     )
     method = method_identity(
         options.method,
@@ -302,18 +302,3 @@ def _draw(path: Path, report: dict[str, Any], options: argparse.Namespace) -> No
             figure.savefig(temporary, dpi=110)
     except Exception as error:  # a report is not lost for want of its picture
         print(f"jaxmap: no picture: {error}", file=sys.stderr)
-
-
-def _progress(options: argparse.Namespace) -> Any:
-    from tqdm import tqdm
-
-    def with_bar(numbers: Iterable[int]) -> Iterable[int]:
-        return tqdm(
-            numbers,
-            desc="judged fields",
-            unit="field",
-            disable=options.quiet,
-            mininterval=0.1 if sys.stderr and sys.stderr.isatty() else 10,
-        )
-
-    return with_bar

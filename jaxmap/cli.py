@@ -201,7 +201,7 @@ def _add_map(subparsers: Any) -> None:
     )
     add_prior(parser)
     _add_checks(parser)
-    add_common(parser, "commands.run_map")
+    add_common(parser, "map_command.run_map")
 
 
 def _add_replay(subparsers: Any) -> None:

@@ -35,7 +35,7 @@ from jaxmap.networks.hong import (
     initialise_hong,
     output_side,
 )
-from jaxmap.networks.weights import fitted, read_weights, write_weights
+from jaxmap.networks.weights import fitted_to, network_file, write_weights
 
 PIXEL_ARCMIN = 0.064
 """Of the network's input; three of them make a pixel of its output."""
@@ -222,18 +222,9 @@ def read_cluster_network(
     if path is None:
         with resources.as_file(resources.files("jaxmap") / "data" / _SHIPPED) as shipped:
             return read_cluster_network(shipped)
-    arrays, header = read_weights(path)
-    try:
-        if header["kind"] != KIND:
-            raise ValueError(f"it holds a {header['kind']}")
+    with network_file(path, KIND, "hong") as (arrays, header):
         network = HongNetwork(**header["network"])
-        like = jax.eval_shape(lambda key: initialise_hong(network, key), jax.random.key(0))
-        model = ClusterNetwork(
-            fitted(arrays, like), jnp.asarray(float(header["scale"])), network, int(header["side"])
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a {KIND} of jaxmap ({error}); give a file that `jaxmap train` wrote "
-            'for kind = "hong"'
-        ) from error
+        params = fitted_to(partial(initialise_hong, network), arrays)
+        scale = jnp.asarray(float(header["scale"]))
+        model = ClusterNetwork(params, scale, network, int(header["side"]))
     return model, header

@@ -8,14 +8,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
 from jaxmap.networks.unet import ResidualUNet, initialise
-from jaxmap.networks.weights import fitted, read_weights, write_weights
+from jaxmap.networks.weights import fitted_to, network_file, write_weights
 from jaxmap.spectra import PowerSpectrum, power_spectrum
 
 log = logging.getLogger(__name__)
@@ -77,23 +76,15 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
     if path is None:
         with resources.as_file(resources.files("jaxmap") / "data" / _SHIPPED) as shipped:
             return read_denoiser(shipped)
-    arrays, header = read_weights(path)
-    try:
-        if header["kind"] != KIND:
-            raise ValueError(f"it holds a {header['kind']}")
+    with network_file(path, KIND, "denoiser") as (arrays, header):
         settings = {name: kind(header["network"][name]) for name, kind in _WIDTHS.items()}
         network = ResidualUNet(**settings)
         low, high = map(float, header["domain"]["noise_std"])
         domain = Domain(float(header["domain"]["pixel_arcmin"]), (low, high))
-        like = jax.eval_shape(
-            lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), jax.random.key(0)
+        params = fitted_to(
+            lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), arrays["network"]
         )
-        params = fitted(arrays["network"], like)
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a denoiser of jaxmap ({error}); give a file that `jaxmap train` wrote"
-        ) from error
     return Denoiser(params, spectrum, network), domain, header
 
 

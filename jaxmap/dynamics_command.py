@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from jaxmap.dynamics.residuals import ResidualStatistics, residual_statistics
 from jaxmap.dynamics.sdm import fit_sdm
 from jaxmap.files import atomic_path
 from jaxmap.outputs import origin
+from jaxmap.progress import progress_bar, with_bar
 
 APERTURE, VELOCITY_CUT = 1.6, 2200.0
 PICKLES = (".p", ".pkl", ".pickle", ".npy")
@@ -123,7 +122,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     )
     mocks = mock_clusters(key_mocks, halo_masses(key_masses, num))
     found = {}
-    for name in _progress(options, options.models, "estimators"):
+    for name in progress_bar(options.models, "estimators", "it", options.quiet):
         clusters = mocks.pure if name == "m_sigma_pure" else mocks.contaminated
         found[name] = evaluated(shipped_model(name), clusters)
     if options.json:
@@ -216,7 +215,7 @@ def _trained(key: jax.Array, members: ClusterMembers, options: argparse.Namespac
         with_radius=with_radius,
         preset=PRESETS[options.preset],
         num_networks=options.num_networks,
-        progress=lambda steps: _progress(options, steps, "epochs"),
+        progress=with_bar("epochs", "it", options.quiet),
     )
 
 
@@ -251,14 +250,3 @@ def _described(estimate: MassEstimate, members: ClusterMembers) -> str:
 def _require_some(num: int) -> None:
     if num < 1:
         raise ValueError(f"{num} clusters were asked for; expected 1 or more (--num)")
-
-
-def _progress(options: argparse.Namespace, steps: Any, what: str) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    return tqdm(
-        steps,
-        desc=what,
-        disable=options.quiet,
-        mininterval=0.1 if sys.stderr and sys.stderr.isatty() else 10,
-    )

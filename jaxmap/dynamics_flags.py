@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jaxmap.flags import add_common, mapping, whole
+from jaxmap.flags import add_action, add_common, mapping, whole
 
 MODELS = ("m_sigma_pure", "m_sigma_contaminated", "sdm1d", "sdm2d", "cnn1d", "cnn2d")
 TRAINABLE = ("m_sigma", "sdm1d", "sdm2d", "cnn1d", "cnn2d")
@@ -27,15 +27,15 @@ def add_dynamics(subparsers: Any) -> None:
 
 
 def _add_estimate(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "estimate",
-        help="masses of clusters in a catalogue",
-        description="Read galaxies of clusters (one row each: cluster, radius_mpc_h, "
+    parser = add_action(
+        subparsers,
+        "dynamics estimate",
+        "masses of clusters in a catalogue",
+        "Read galaxies of clusters (one row each: cluster, radius_mpc_h, "
         "velocity_km_s), cut them to the cylinder of the training, and write a table of log10 "
         "M200c / (Msun/h) with errors and flags: 1 too few galaxies, 2 all at one velocity, 4 "
         "beyond the training, 8 fewer galaxies than in the training (sums of these).",
     )
-    parser.set_defaults(command="dynamics estimate")
     parser.add_argument(
         "catalog", nargs="?", help="FITS, CSV, ECSV, HDF5, Parquet or halo_cnn file"
     )
@@ -51,13 +51,13 @@ def _add_estimate(subparsers: Any) -> None:
 
 
 def _add_train(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "train",
-        help="train an estimator on clusters of known mass",
-        description="Train on a catalogue with log10_mass, or on synthetic clusters made for it "
+    parser = add_action(
+        subparsers,
+        "dynamics train",
+        "train an estimator on clusters of known mass",
+        "Train on a catalogue with log10_mass, or on synthetic clusters made for it "
         "(spread evenly over log10 mass).",
     )
-    parser.set_defaults(command="dynamics train")
     parser.add_argument("catalog", nargs="?", help="clusters of known mass (default: mocks)")
     parser.add_argument(
         "--model", choices=TRAINABLE, default="cnn2d", help="what to train (default cnn2d)"
@@ -82,13 +82,13 @@ def _add_train(subparsers: Any) -> None:
 
 
 def _add_mock(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "mock",
-        help="make synthetic clusters",
-        description="Synthetic halo-model clusters at redshift 0.117 (not MDPL2): galaxies in a "
+    parser = add_action(
+        subparsers,
+        "dynamics mock",
+        "make synthetic clusters",
+        "Synthetic halo-model clusters at redshift 0.117 (not MDPL2): galaxies in a "
         "cylinder, with the truth. One seed gives one catalogue.",
     )
-    parser.set_defaults(command="dynamics mock")
     parser.add_argument("--num", type=whole, default=1000, help="haloes (default 1000)")
     parser.add_argument(
         "--flat", action="store_true", help="spread evenly over log10 mass 13.5 to 15.3, to train"
@@ -104,13 +104,13 @@ def _add_mock(subparsers: Any) -> None:
 
 
 def _add_evaluate(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="bias and scatter of estimators on synthetic clusters",
-        description="Make synthetic clusters with the masses of haloes from 10^14 to 10^15 Msun/h, "
+    parser = add_action(
+        subparsers,
+        "dynamics evaluate",
+        "bias and scatter of estimators on synthetic clusters",
+        "Make synthetic clusters with the masses of haloes from 10^14 to 10^15 Msun/h, "
         "which no shipped estimator was trained on, and print how good the masses are.",
     )
-    parser.set_defaults(command="dynamics evaluate")
     parser.add_argument("--num", type=whole, help="clusters (default 8000; with --quick, 2000)")
     parser.add_argument("--quick", action="store_true", help="fewer clusters: under two minutes")
     parser.add_argument("--json", metavar="FILE", help="also write the figures here")

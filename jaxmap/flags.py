@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import Any
 
 SHIPPED = ("ks", "ksplus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
 METHODS = (*SHIPPED, "gan", "hong")  # weights of the user's own, or pixels of its own
@@ -29,6 +30,15 @@ def add_common(parser: argparse.ArgumentParser, run: str) -> None:
     general.add_argument("--seed", type=whole, default=0, help="random seed (default 0)")
     general.add_argument("--x64", action="store_true", help="compute in float64")
     add_verbosity(general)
+
+
+def add_action(
+    subparsers: Any, command: str, summary: str, description: str
+) -> argparse.ArgumentParser:
+    """The parser of a command of two words, such as ``simulate maps``."""
+    parser = subparsers.add_parser(command.split()[-1], help=summary, description=description)
+    parser.set_defaults(command=command)
+    return parser
 
 
 def add_estimator(group: argparse._ArgumentGroup) -> None:

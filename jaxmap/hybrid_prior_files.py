@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.networks.score_unet import ScoreUNet, initialise_score
-from jaxmap.networks.weights import fitted, read_weights, write_weights
+from jaxmap.networks.weights import fitted_to, network_file, write_weights
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance, power_spectrum
 
@@ -55,21 +54,12 @@ def read_hybrid_prior(path: str | Path, grid: Grid) -> tuple[HybridPrior, dict[s
         ValueError: for a file that is not whole, not a hybrid prior, or was trained on pixels of
             another size.
     """
-    arrays, header = read_weights(path)
-    try:
-        if header["kind"] != KIND:
-            raise ValueError(f"it holds a {header['kind']}")
+    with network_file(path, KIND, "score") as (arrays, header):
         settings = header["network"]
         network = ScoreUNet(tuple(map(int, settings["channels"])), int(settings["blocks"]))
         pixel_arcmin = float(header["pixel_arcmin"])
-        like = jax.eval_shape(lambda key: initialise_score(network, key), jax.random.key(0))
-        params = fitted(arrays["network"], like)
+        params = fitted_to(partial(initialise_score, network), arrays["network"])
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a hybrid prior of jaxmap ({error}); give a file that `jaxmap train` "
-            'wrote for kind = "score"'
-        ) from error
     if abs(grid.pixel_arcmin / pixel_arcmin - 1) > 0.05:
         raise ValueError(
             f"pixels are {grid.pixel_arcmin:g} arcmin wide, the network in {path} was trained on "

@@ -145,10 +145,14 @@ def build_estimator(
     )
 
 
-def kept_in_memory(method: str, num_samples: int | None) -> int:
-    """Samples that a method holds in memory; ``dlposterior`` and ``gan`` keep theirs on disk."""
+def kept_samples(method: str, num_samples: int | None) -> tuple[int, int]:
+    """Samples that a method holds in memory, and all that it draws.
+
+    ``dlposterior`` and ``gan`` keep theirs on disk.
+    """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
-    return count if method == "wiener" else 0
+    drawn = count if method in NUM_SAMPLES else 0
+    return (drawn if method == "wiener" else 0), drawn
 
 
 def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampler:

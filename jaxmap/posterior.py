@@ -127,7 +127,7 @@ def most_probable(
     levels: jax.Array,
     steps_per_level: int = 4,
     rate: float = 0.7,
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     r"""The mode of the posterior convolved with :math:`N(0, s^2)`, by gradient ascent.
 
     .. math:: x \gets x + \eta\, (V + s^2)\, \nabla\log p_s(x \mid \gamma)
@@ -147,20 +147,22 @@ def most_probable(
         rate: :math:`\eta`; below 1, for masked data are not as the preconditioner thinks.
 
     Returns:
-        Convergence of zero mean, shape ``(ny, nx)``.
+        Convergence of zero mean, shape ``(ny, nx)``, and whether it was finite after each level,
+        shape ``(n,)``.
     """
     start, _ = solve_information(information_of(data), data.weight, data.grid, prior)
     denoise = posterior_denoiser(mean, data)
     power = prior.amplitude**2
     variance = power / (1 + power * jnp.mean(data.weight))
 
-    def step(field: jax.Array, level: jax.Array) -> tuple[jax.Array, None]:
+    def step(field: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array]:
         toward = jnp.fft.fft2(denoise(field, level) - field)
         gain = rate * (variance + level**2) / level**2
-        return field + jnp.fft.ifft2(gain * toward).real, None
+        field = field + jnp.fft.ifft2(gain * toward).real
+        return field, jnp.all(jnp.isfinite(field))
 
-    field, _ = jax.lax.scan(step, start, jnp.repeat(levels, steps_per_level))
-    return field - jnp.mean(field)
+    field, finite = jax.lax.scan(step, start, jnp.repeat(levels, steps_per_level))
+    return field - jnp.mean(field), jnp.all(finite.reshape(-1, steps_per_level), axis=1)
 
 
 def gibbs_sweep(

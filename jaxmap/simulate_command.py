@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from jaxmap.production.maps import produce_maps
 from jaxmap.production.numbers import Produced
 from jaxmap.production.surveys import produce_surveys
 from jaxmap.production.wide import produce_wide_survey, region_of
+from jaxmap.progress import progress_bar
 from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
 from jaxmap.simulation.baryons import BARYONS
 from jaxmap.simulation.expected import light_cone_power
@@ -41,7 +41,7 @@ def run_maps(options: argparse.Namespace) -> int:
             numbers,
             resume=options.resume,
             made_by=origin(options, None),
-            progress=_progress(options, "map"),
+            progress=_bar_of(options, "map"),
         )
     if not options.quiet:
         megabytes = 4 * recipe.grid.num_pixels * len(numbers) / 1e6
@@ -72,7 +72,7 @@ def run_survey(options: argparse.Namespace) -> int:
             numbers,
             resume=options.resume,
             made_by=origin(options, None),
-            progress=_progress(options, "field"),
+            progress=_bar_of(options, "field"),
         )
     if not options.quiet:
         print(
@@ -100,7 +100,7 @@ def _run_wide(options: argparse.Namespace) -> int:
             seed=options.seed,
             resume=options.resume,
             made_by=origin(options, None),
-            progress=lambda bands, total: _progress(options, "band")(
+            progress=lambda bands, total: _bar_of(options, "band")(
                 iter(bands), total, total - len(list(bands))
             ),
         )
@@ -205,18 +205,9 @@ def _describe_work(made: Produced) -> str:
     return f"{text}."
 
 
-def _progress(options: argparse.Namespace, unit: str) -> Any:
-    from tqdm import tqdm
+def _bar_of(options: argparse.Namespace, unit: str) -> Any:
+    def of(items: Iterator[Any], total: int, there: int) -> Iterable[Any]:
+        what = f"simulated {unit}s"
+        return progress_bar(items, what, unit, options.quiet, total=total, initial=there)
 
-    def with_bar(items: Iterator[Any], total: int, there: int) -> Iterable[Any]:
-        return tqdm(
-            items,
-            desc=f"simulated {unit}s",
-            unit=unit,
-            total=total,
-            initial=there,
-            disable=options.quiet,
-            mininterval=0.1 if sys.stderr and sys.stderr.isatty() else 10,
-        )
-
-    return with_bar
+    return of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jaxmap.flags import add_common, add_cosmology, pair, size, whole
+from jaxmap.flags import add_action, add_common, add_cosmology, pair, size, whole
 
 KINDS = ("light-cone", "lognormal", "gaussian")
 BARYONS = ("default", "tng", "none")
@@ -24,14 +24,14 @@ def add_simulate(subparsers: Any) -> None:
 
 
 def _add_maps(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "maps",
-        help="convergence maps in HDF5",
-        description="Simulate convergence maps into a folder of HDF5 files. A map depends on the "
+    parser = add_action(
+        subparsers,
+        "simulate maps",
+        "convergence maps in HDF5",
+        "Simulate convergence maps into a folder of HDF5 files. A map depends on the "
         "settings and its number alone, so runs can be interrupted and completed with --resume, "
         "or shared between machines by --first.",
     )
-    parser.set_defaults(command="simulate maps")
     _add_production(parser, "maps", "jaxmap-maps")
     group = parser.add_argument_group("maps")
     group.add_argument(
@@ -44,15 +44,15 @@ def _add_maps(subparsers: Any) -> None:
 
 
 def _add_survey(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "survey",
-        help="fields of a mock survey: catalogue, convergence, shear",
-        description="Simulate fields of a survey into a folder, each with catalog.fits (galaxies), "
+    parser = add_action(
+        subparsers,
+        "simulate survey",
+        "fields of a mock survey: catalogue, convergence, shear",
+        "Simulate fields of a survey into a folder, each with catalog.fits (galaxies), "
         "convergence.fits (the truth) and shear.fits. A field depends on the settings and its "
         "number alone, so runs can be interrupted and completed with --resume, or shared between "
         "machines by --first.",
     )
-    parser.set_defaults(command="simulate survey")
     _add_production(parser, "fields", "jaxmap-survey")
     group = parser.add_argument_group("survey", "defaults are those of the preset")
     group.add_argument("--preset", choices=PRESETS, help="a survey to imitate")

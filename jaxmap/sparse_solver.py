@@ -92,6 +92,10 @@ def solve_components(
         tolerance: on the equations of the optimum.
         max_iterations: stop here in any case.
         dual_step: step of the dual map relative to that of the map.
+
+    Returns:
+        The solution; where a step leaves the finite numbers the solver stops at it, with a residual
+        that is not finite.
     """
     num_scales = len(thresholds) - 1
     windows = starlet_windows(data.grid.shape, num_scales, thresholds.dtype)
@@ -143,7 +147,8 @@ def solve_components(
         return _State(*new, state.step + 1, jnp.max(jnp.stack(errors)))
 
     def unfinished(state: _State) -> jax.Array:
-        return (state.residual > tolerance) & (state.step < max_iterations)
+        going = (state.step == 0) | jnp.isfinite(state.residual)
+        return going & (state.residual > tolerance) & (state.step < max_iterations)
 
     if start is None:
         start = Components(zero, zero, jnp.zeros_like(thresholds), jnp.asarray(0), zero[0, 0])

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.generator import Generator, initialise_generator
 from jaxmap.networks.plain_unet import PlainUNet, initialise_plain
-from jaxmap.networks.weights import fitted, read_weights, write_weights
+from jaxmap.networks.weights import fitted_to, network_file, write_weights
 from jaxmap.spectra import PowerSpectrum, power_spectrum
 from jaxmap.survey_denoiser import FIRST_MAPS, SurveyDenoiser
 from jaxmap.trained_survey import TrainedSurvey
@@ -59,8 +58,8 @@ def read_survey_denoiser(
         if header["first"] not in FIRST_MAPS:
             raise ValueError(f"its first map is {header['first']!r}")
         network = _network(header)
-        like = jax.eval_shape(lambda key: initialise_plain(network, key, 1), jax.random.key(0))
-        return SurveyDenoiser(fitted(arrays, like), spectrum, network, header["first"])
+        params = fitted_to(lambda key: initialise_plain(network, key, 1), arrays)
+        return SurveyDenoiser(params, spectrum, network, header["first"])
 
     return _read(path, DEEPMASS, "deepmass-survey", build)
 
@@ -70,11 +69,9 @@ def read_generator(path: str | Path) -> tuple[Generator, TrainedSurvey, dict[str
 
     def build(header: dict[str, Any], arrays: Any, spectrum: PowerSpectrum) -> Generator:
         network, latent = _network(header), int(header["latent"])
-        like = jax.eval_shape(
-            lambda key: initialise_generator(network, key, latent), jax.random.key(0)
-        )
+        params = fitted_to(lambda key: initialise_generator(network, key, latent), arrays)
         scale = jnp.asarray(float(header["scale"]))
-        return Generator(fitted(arrays, like), spectrum, scale, network, latent)
+        return Generator(params, spectrum, scale, network, latent)
 
     return _read(path, GAN, "gan", build)
 
@@ -109,10 +106,7 @@ def _read(
     trained_as: str,
     build: Callable[[dict[str, Any], Any, PowerSpectrum], Any],
 ) -> tuple[Any, TrainedSurvey, dict[str, Any]]:
-    arrays, header = read_weights(path)
-    try:
-        if header["kind"] != kind:
-            raise ValueError(f"it holds a {header['kind']}")
+    with network_file(path, kind, trained_as) as (arrays, header):
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
         model = build(header, arrays["network"], spectrum)
         weight, trained_for = np.asarray(arrays["survey"]["weight"]), header["survey"]
@@ -121,9 +115,4 @@ def _read(
         survey = TrainedSurvey(
             weight, float(trained_for["pixel_arcmin"]), int(trained_for["margin"])
         )
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a {kind} of jaxmap ({error}); give a file that `jaxmap train` wrote "
-            f'for kind = "{trained_as}"'
-        ) from error
     return model, survey, header

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,14 @@ import jaxmap
 from jaxmap.cluster_network import write_cluster_network
 from jaxmap.denoiser_files import Domain, read_denoiser, write_denoiser
 from jaxmap.hybrid_prior_files import write_hybrid_prior
+from jaxmap.progress import progress_bar
 from jaxmap.spectra import pixel_variance
 from jaxmap.survey_network_files import write_generator, write_survey_denoiser
 from jaxmap.training.denoiser_task import denoiser_task, fresh_denoiser
 from jaxmap.training.gan_task import fresh_generator, gan_task
 from jaxmap.training.hong_task import clusters_of, draw_examples_of, fresh_hong, hong_task
 from jaxmap.training.loop import CHECKPOINT, LOG, train
+from jaxmap.training.memory import check_training_memory
 from jaxmap.training.observations import survey_observations
 from jaxmap.training.pictures import (
     draw_cluster_examples,
@@ -60,8 +61,9 @@ def run_train(options: argparse.Namespace) -> int:
     settings, table = read_training(options.settings)
     out = Path(options.out)
     say = (lambda text: None) if options.quiet else print
-    source = open_source(settings, _progress(options, "reading maps", "map"))
+    source = open_source(settings, _bar_of(options, "reading maps", "map"))
     task = TASKS[settings.kind](settings, *source)
+    check_training_memory(task, settings)
     size = sum(leaf.size for leaf in jax.tree.leaves(task.params))
     say(f"Training {size:,} parameters for {settings.schedule.num_steps:,} steps into {out}/.")
     try:
@@ -72,7 +74,7 @@ def run_train(options: argparse.Namespace) -> int:
             {"settings": table},
             checkpoint_every=settings.checkpoint_every,
             validate_every=settings.validate_every,
-            progress=_progress(options, "training", "step"),
+            progress=_bar_of(options, "training", "step"),
         )
     except KeyboardInterrupt:
         if not (out / CHECKPOINT).exists():
@@ -221,20 +223,9 @@ def _record(table: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
     }
 
 
-def _progress(
-    options: argparse.Namespace, what: str, unit: str
-) -> Callable[[range], Iterable[int]]:
-    from tqdm import tqdm
+def _bar_of(options: argparse.Namespace, what: str, unit: str) -> Callable[[range], Iterable[int]]:
+    def of(numbers: range) -> Iterable[int]:
+        places = {"initial": numbers.start, "total": numbers.stop}
+        return progress_bar(numbers, what, unit, options.quiet, log_every=60, **places)
 
-    def with_bar(numbers: range) -> Iterable[int]:
-        return tqdm(
-            numbers,
-            desc=what,
-            unit=unit,
-            initial=numbers.start,
-            total=numbers.stop,
-            disable=options.quiet,
-            mininterval=0.5 if sys.stderr and sys.stderr.isatty() else 60,
-        )
-
-    return with_bar
+    return of

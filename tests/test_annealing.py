@@ -1,6 +1,7 @@
 """Annealed chains and the probability flow, on densities whose answers are known."""
 
 import logging
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+from jaxmap.sampling import hmc
 from jaxmap.sampling.annealing import anneal, begin, finish, sample_annealed
 from jaxmap.sampling.probability_flow import flow_to_zero, flow_to_zero_adaptive
+from jaxmap.sampling.rounds import advance_rounds
 from jaxmap.sampling.schedule import AnnealingSettings
 
 KEY = jax.random.key(3)
@@ -185,6 +188,38 @@ def test_chains_that_are_refused_stay_warm_and_are_reported(caplog):
     caplog.clear()
     sample_annealed(KEY, start[:1], well_beside_hill, QUICK)
     assert not caplog.text
+
+
+def score_above(least, variance, x, sigma):
+    """That of a Gaussian, and NaN at levels below the least."""
+    return jnp.where(sigma < least, jnp.nan, gaussian_score(variance, x, sigma))
+
+
+@pytest.mark.parametrize(
+    ("least", "where"),
+    [
+        (0.3, r"score of chain \d .* after \d+ rounds, at level 4 of 6 \(sigma = 0.216\)"),
+        (0.05, r"chain 3 .* from step 2 of 9 of its flow to zero noise on \(from sigma = 0.0699"),
+    ],
+)
+def test_a_score_that_is_not_finite_is_named_with_its_level(least, where):
+    score = Partial(score_above, least, VARIANCE)
+    with pytest.raises(FloatingPointError, match=f"{where}.*check the units .*raise sigma_floor"):
+        sample_annealed(KEY, START, score, QUICK, first=3)
+
+
+def test_a_broken_chain_ends_its_chunk_and_is_named():
+    """Whether it starts broken or breaks on the way; the control goes on to the end."""
+    long = replace(QUICK, chunk=40)
+    keys = jax.random.split(KEY, len(START))
+    for least, level in ((0.3, 3), (0.0, 6)):
+        score = Partial(score_above, least, VARIANCE)
+        state = advance_rounds(keys, begin(START, score, long), score, long, Partial(hmc.identity))
+        assert int(state.level.max()) == level
+    broken = START.at[2, 1].set(jnp.nan)
+    where = r"position of chain 2 .* after 0 rounds, at level 1"
+    with pytest.raises(FloatingPointError, match=where):
+        next(anneal(KEY, begin(broken, SCORE, QUICK), SCORE, QUICK))
 
 
 def test_compiled_once():

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmap.benchmark import read_case
 from jaxmap.catalog import ShearMap, shear_map
+from jaxmap.dynamics.halo_cnn_files import read_halo_cnn
 from jaxmap.dynamics.members import clusters_from_lists
 from jaxmap.estimators import KaiserSquires, KSPlus
 from jaxmap.grid import Grid
@@ -73,3 +75,24 @@ def test_the_first_lost_step_is_named():
 def test_galaxies_faster_than_light_are_refused():
     with pytest.raises(ValueError, match=r"velocity_km_s is 1e\+151 .*check the units"):
         clusters_from_lists([[0.1, 0.2]], [[0.0, 1e151]])
+
+
+def test_a_case_without_an_array_is_refused_with_what_to_do(tmp_path):
+    path = tmp_path / "case.npz"
+    np.savez(path, convergence=np.eye(4), mask=np.ones((4, 4)), pixel_arcmin=1.0)
+    with pytest.raises(ValueError, match=r"lacks .*noise_std.*write it again with all"):
+        read_case(path)
+
+
+def test_clusters_of_a_negative_mass_are_refused(tmp_path):
+    """A warning of numpy and NaN before."""
+    kind = [("Ngal", "i8"), ("M200c", "f8"), ("gal_vlos", "f8", 2), ("gal_Rproj", "f8", 2)]
+    table = np.zeros(2, kind)
+    table["Ngal"], table["M200c"] = 2, [1e14, -1e14]
+    table["gal_vlos"], table["gal_Rproj"] = [-200.0, 300.0], [0.2, 0.5]
+    np.save(tmp_path / "clusters.npy", table)
+    with pytest.raises(ValueError, match=r"M200c is -1e\+14 for 1 clusters; .* above 0"):
+        read_halo_cnn(tmp_path / "clusters.npy")
+    table["M200c"] = 1e14
+    np.save(tmp_path / "clusters.npy", table)
+    assert len(read_halo_cnn(tmp_path / "clusters.npy").log10_mass) == 2  # the control

@@ -255,7 +255,7 @@ def test_nothing_of_the_users_is_overwritten(catalog, tmp_path, capsys):
     [("a.fits", "a-map"), ("x/shear_z0.5.fits.gz", "shear_z0.5-map"), (".g.fits", ".g-map")],
 )
 def test_default_folder(name, folder):
-    from jaxmap.commands import default_out
+    from jaxmap.map_command import default_out
 
     assert default_out(name) == folder
 

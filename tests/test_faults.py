@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import signal
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import jax
@@ -21,6 +23,7 @@ from jaxmap.estimators import SampledPosterior, memory
 from jaxmap.estimators.memory import PLANES, check_map_memory
 from jaxmap.flags import METHODS
 from jaxmap.grid import Grid
+from jaxmap.map_command import check_size
 from jaxmap.mapfiles import (
     read_mass_map,
     read_samples,
@@ -228,6 +231,24 @@ def test_memory_of_a_map_is_foreseen(monkeypatch):
     with pytest.raises(ValueError, match="--num-samples"):
         check_map_memory("wiener", (500, 500), 0, 1000)
     check_map_memory("wiener", (250, 250), 0, 10)
+    # Devices draw eight samples at once, whether these are kept in memory or in files.
+    monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
+    check_map_memory("dlposterior", (250, 250), 0)
+    with pytest.raises(ValueError, match="--num-samples"):
+        check_map_memory("dlposterior", (250, 250), 0, drawn=32)
+
+
+def test_room_for_the_samples_of_a_map_is_foreseen(tmp_path, monkeypatch):
+    options = argparse.Namespace(method="dlposterior", sampler="eps", num_samples=500, margin=0)
+    check_size(options, GRID, tmp_path)  # the control: there is room
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: usage(10**6))
+    with pytest.raises(
+        ValueError, match=r"500 samples take .* left \(draw fewer \(--num-samples\)"
+    ):
+        check_size(options, GRID, tmp_path)
+    options.sampler = "map"
+    check_size(options, GRID, tmp_path)
 
 
 if __name__ == "__main__":

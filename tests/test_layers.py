@@ -14,7 +14,7 @@ import jaxmap
 PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
-    ["jaxmap", "files", "config", "flags", "machine"],
+    ["jaxmap", "files", "config", "flags", "machine", "program_memory", "progress"],
     ["arrayfiles", "hdf5files", "texttables"],
     ["two_columns"],
     ["grid", "solvers", "networks", "sampling"],
@@ -45,6 +45,7 @@ LAYERS = [
         "survey_flags",
     ],
     [
+        "map_command",
         "simulate_command",
         "train_command",
         "calibrate_command",

@@ -143,3 +143,33 @@ def test_same_key_same_sample_in_any_batch(data):
     together = jax.vmap(lambda key: sample_diffusion(key, MEAN, PRIOR, data, 4))(keys)
     alone = sample_diffusion(keys[1], MEAN, PRIOR, data, 4)
     np.testing.assert_allclose(together[1], alone, atol=1e-9)
+
+
+def test_steps_of_any_length_are_of_second_order():
+    """Levels in uneven steps, and a power that the steps do not know: half the steps, four times
+    the error, but for the first step and the last, which is short."""
+    power, start = 0.3, jnp.ones(GRID.shape)
+
+    def error(num_steps):
+        # Steps in turn as long and three times as long, in the logarithm.
+        lengths = np.resize([1.0, 3.0], num_steps)
+        fallen = np.concatenate([[0], np.cumsum(lengths) / lengths.sum()])
+        levels = jnp.asarray(2.0 * (1e-4 / 2.0) ** fallen)
+        found = integrate(
+            lambda x, s: x * power / (power + s**2), start, levels, jnp.zeros(GRID.shape)
+        )
+        return abs(float(found[0, 0]) / np.sqrt(power / (power + 4)) - 1)
+
+    errors = np.array([error(32), error(64), error(128)])
+    assert np.all(errors[:-1] / errors[1:] > 3) and errors[-1] < 0.01
+
+
+def test_the_noise_of_an_ancestral_path():
+    """A denoiser that leaves all noise in place shows what the steps add: b^2 (1 - b^2 / a^2)
+    from level a to b, within 5 standard errors of a variance over pixels."""
+    side, levels = 64, np.array([2.0, 0.5, 0.1])
+    start, none = jnp.zeros((side, side)), jnp.zeros((side, side))
+    found = ancestral(jax.random.key(1), lambda x, s: x, start, jnp.asarray(levels), none)
+    ratio = (levels[1:] / levels[:-1]) ** 2
+    expected = np.sum(levels[1:] ** 2 * (1 - ratio))
+    assert abs(np.var(found) / expected - 1) < 5 * np.sqrt(2) / side

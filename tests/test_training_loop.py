@@ -25,15 +25,21 @@ class Stopped(Exception):
 
 
 def toy(
-    schedule: Schedule, stop_at: int | None = None, bad_at: int | None = None, bad: str = "loss"
+    schedule: Schedule,
+    stop_at: int | None = None,
+    bad_at: int | None = None,
+    bad: str = "loss",
+    lost: tuple[int, ...] = (),
 ) -> Task:
-    """A noisy parabola; stops before a step, or meets a NaN in one."""
+    """A noisy parabola; stops before a step, or meets a NaN in one; gradients may be lost."""
 
     @jax.jit
     def descend(step: Any, state: TrainState) -> tuple[TrainState, jax.Array]:
         noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), step), (3,))
         error = state.params["x"] - TARGET
-        return update(state, {"x": error + 0.1 * noise}, schedule), jnp.sum(error**2)
+        gone = jnp.any(step == jnp.asarray(lost, int))
+        gradient = jnp.where(gone, jnp.nan, error + 0.1 * noise)
+        return update(state, {"x": gradient}, schedule), jnp.sum(error**2)
 
     def advance(step: int, state: TrainState) -> tuple[TrainState, Any]:
         if step == stop_at:
@@ -169,6 +175,18 @@ def test_explosions_stop_and_leave_the_checkpoint_whole(tmp_path, bad):
     state, _ = read_checkpoint(tmp_path / CHECKPOINT, start(PARAMS, schedule))
     assert np.isfinite(state.params["x"]).all()
     assert run(tmp_path, schedule).tobytes() == run(tmp_path / "whole", schedule).tobytes()
+
+
+def test_gradients_that_are_not_finite_are_counted_and_never_all(tmp_path, caplog):
+    """Two lost steps are told and kept in the log; a chunk without any other ends the training."""
+    schedule = schedule_of(16)
+    run(tmp_path / "two", schedule, lost=(5, 6))
+    assert [row.get("lost_steps", 0) for row in rows(tmp_path / "two")] == [0, 2, 0, 0]
+    assert caplog.messages == ["2 of 4 steps left out: no finite gradient"]
+    message = r"no gradient was finite from step 5 to 8.*whole"
+    with pytest.raises(FloatingPointError, match=message):
+        run(tmp_path / "all", schedule, lost=(4, 5, 6, 7))
+    assert step_of(tmp_path / "all") == 4
 
 
 def test_schedule():

@@ -280,7 +280,7 @@ def _members(
         galaxies["Rproj"].astype(float),
         galaxies["vlos"].astype(float),
         offsets,
-        log10_mass=np.log10(masses.astype(float)) if masses is not None else None,
+        log10_mass=None if masses is None else _log10_mass(masses.astype(float)),
         halo=properties.get("rockstarId"),
         line_of_sight=properties.get("rotation"),
         num_true=None if cumulative is None else np.diff(cumulative[offsets]),
@@ -289,6 +289,15 @@ def _members(
         velocity_cut_km_s=parameters.get("vcut"),
         redshift=float(parameters.get("z", 0.117)),
     )
+
+
+def _log10_mass(mass: np.ndarray) -> np.ndarray:
+    if np.any(mass <= 0):
+        raise ValueError(
+            f"M200c is {mass.min():g} for {np.sum(mass <= 0)} clusters; expected masses above 0 in "
+            "Msun/h (leave these clusters out)"
+        )
+    return np.log10(mass)
 
 
 def _frame_columns(frame: Any) -> dict[str, np.ndarray]:

@@ -90,8 +90,12 @@ def taken_margin(shape: tuple[int, int], margin: int | None) -> int:
     return taken
 
 
-def require_finite_maps(*maps: jax.Array | None) -> None:
+def require_finite_maps(*maps: jax.Array | None, where: str = "") -> None:
     """Refuse maps that left the range of the precision; what ``jax.jit`` traces passes.
+
+    Args:
+        maps: None for those that were not made.
+        where: in the course of the work, for the message.
 
     Raises:
         FloatingPointError: if a value is not finite.
@@ -100,8 +104,8 @@ def require_finite_maps(*maps: jax.Array | None) -> None:
     traced = any(isinstance(array, jax.core.Tracer) for array in known)
     if not traced and not all(bool(jnp.all(jnp.isfinite(array))) for array in known):
         raise FloatingPointError(
-            "the map is not finite: shear or weights are beyond the range of the precision; check "
-            "the units of the noise, or use float64 (--x64)"
+            f"the map is not finite{where}: shear or weights are beyond the range of the "
+            "precision; check the units of the noise, or use float64 (--x64)"
         )
 
 

@@ -21,6 +21,7 @@ from jaxmap.sampler_prior import (
     posterior_mean,
     prior_on,
 )
+from jaxmap.samplers import Draws
 from jaxmap.sampling.diffusion import noise_levels
 
 
@@ -59,10 +60,11 @@ class MaximumPosterior:
             warn_outside(self.domain, shear)
         padded, margin = pad_shear(shear, self.margin)
         prior = prior_on(self.prior, padded.grid)
-        convergence = _maximise(prior, padded, self.num_levels, self.largest, self.least)
+        convergence, finite = _maximise(prior, padded, self.num_levels, self.largest, self.least)
         chi2 = chi2_per_pixel(convergence, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
-        require_finite_maps(convergence, chi2)
+        where = Draws(convergence[None], {}, {"level": finite[None]}).broken_at()
+        require_finite_maps(convergence, chi2, where=where)
         return MassMap(
             convergence=inner(convergence, margin),
             grid=shear.grid,
@@ -79,7 +81,7 @@ class MaximumPosterior:
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _maximise(
     prior: SamplerPrior, data: ShearMap, num_levels: int, largest: float, least: float
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     gaussian = gaussian_part(prior, data.grid)
     levels = noise_levels(num_levels, largest, least, dtype=gaussian.variance.dtype)
     return most_probable(posterior_mean(prior, data.grid), gaussian, data, levels)

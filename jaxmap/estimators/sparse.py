@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmap.catalog import ShearMap
 from jaxmap.estimators.finite_field import inner, pad_shear, require_finite_maps, taken_margin
@@ -211,13 +212,17 @@ def solve_reweighted(
 
     Returns:
         The last solution, and the steps that each took.
+
+    Raises:
+        FloatingPointError: if a solution is not finite, as soon as it is not.
     """
     count = len(thresholds) - 1
     unit = starlet_noise(jnp.ones_like(data.weight), data.grid, count)[:, :1, :1]
     zero = jnp.zeros_like(thresholds[0])
     found = Components(zero, zero, jnp.zeros_like(thresholds), jnp.asarray(0), zero[0, 0])
     current, steps = thresholds, []
-    for number in range(num_reweightings + 1 + debias):
+    problems = num_reweightings + 1 + debias
+    for number in range(problems):
         if number > num_reweightings:
             active = jnp.abs(found.dual) >= current * (1 - 1e-4)
             current = jnp.where(active, 0, current)
@@ -230,6 +235,12 @@ def solve_reweighted(
         step = 0.3 if number > num_reweightings else 1.0
         found = solve_components(data, current, prior, found, dual_step=step, **settings)
         steps.append(int(found.iterations))
+        if not np.isfinite(found.residual):
+            raise FloatingPointError(
+                f"the sparse solution is not finite from step {steps[-1]} of problem {number + 1} "
+                f"of {problems} on: shear or weights are beyond the range of the precision; check "
+                "the units of the noise, or use float64 (--x64)"
+            )
     return found, steps
 
 
@@ -239,7 +250,7 @@ def solver_diagnostics(found: Components, steps: list[int], tolerance: float) ->
     Raises:
         FloatingPointError: if the map is not finite.
     """
-    require_finite_maps(found.residual, found.sparse + found.gaussian)
+    require_finite_maps(found.sparse + found.gaussian)
     residual = float(found.residual)
     if residual > tolerance:
         log.warning(

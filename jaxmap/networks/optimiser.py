@@ -104,6 +104,16 @@ def update(
     )
 
 
+def lost_steps(tree: Any) -> int:
+    """Steps that `update` left out, of all trainings in a state, for want of a finite gradient."""
+    states = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, TrainState))
+    return sum(
+        max(int(state.step) - int(optax.tree_utils.tree_get(state.moments, "count")), 0)
+        for state in states
+        if isinstance(state, TrainState)
+    )
+
+
 def _adam_step(
     state: TrainState, gradient: Any, schedule: Schedule, project: Callable[[Any], Any]
 ) -> TrainState:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,38 @@ def read_weights(path: str | Path) -> tuple[Any, dict[str, Any]]:
             place = place.setdefault(folder, {})
         place[last] = array
     return nested, header
+
+
+@contextmanager
+def network_file(
+    path: str | Path, kind: str, trained_as: str
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Arrays and header of a file of one kind, for a ``with`` block that builds a network of them.
+
+    Args:
+        path: of the file.
+        kind: that its header must name.
+        trained_as: what `jaxmap train` calls it.
+
+    Raises:
+        ValueError: for a file that is not whole or of another kind, and in place of whatever the
+            block stumbles over.
+    """
+    arrays, header = read_weights(path)
+    try:
+        if header["kind"] != kind:
+            raise ValueError(f"it holds a {header['kind']}")
+        yield arrays, header
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a {kind} of jaxmap ({error}); give a file that `jaxmap train` wrote "
+            f'for kind = "{trained_as}"'
+        ) from error
+
+
+def fitted_to(initialise: Callable[[jax.Array], Any], params: Any) -> Any:
+    """`fitted`, to a network whose parameters are made from a key by a function."""
+    return fitted(params, jax.eval_shape(initialise, jax.random.key(0)))
 
 
 def fitted(params: Any, like: Any) -> Any:

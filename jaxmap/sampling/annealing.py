@@ -24,12 +24,17 @@ import numpy as np
 from jaxmap.sampling import hmc
 from jaxmap.sampling.hmc import HMCState, Preconditioner
 from jaxmap.sampling.path_integral import Score
-from jaxmap.sampling.probability_flow import flow_evaluations, flow_to_zero
+from jaxmap.sampling.probability_flow import (
+    flow_evaluations,
+    flow_levels,
+    flow_to_zero_watched,
+)
 from jaxmap.sampling.rounds import (
     AnnealingState,
     LevelStatistics,
     active_chains,
     advance_rounds,
+    broken_chains,
     first_state,
 )
 from jaxmap.sampling.schedule import PAPER, AnnealingSettings
@@ -83,11 +88,14 @@ def sample_annealed(
     Returns:
         Samples, shape ``(num_chains, ...)``, and `AnnealingInfo`; a warning tells of chains that
         did not reach the floor.
+
+    Raises:
+        FloatingPointError: if a position or score is not finite, as soon as it is met.
     """
     state = begin(start, score, settings)
     for latest in progress(anneal(key, state, score, settings, precondition, first)):
         state = latest
-    return finish(state, score, settings)
+    return finish(state, score, settings, first)
 
 
 def begin(start: jax.Array, score: Score, settings: AnnealingSettings) -> AnnealingState:
@@ -106,18 +114,28 @@ def anneal(
     """The states of a run after every chunk of rounds, until all chains are done.
 
     Arguments as of `sample_annealed`; the state may come from an earlier, interrupted run.
+
+    Raises:
+        FloatingPointError: if a position or score is not finite.
     """
     keys = jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(len(state.rounds)))
+    _require_finite(state, settings, first)
     while jnp.any(active_chains(state, settings)):
         state = advance_rounds(keys, state, _argument(score), settings, _argument(precondition))
+        _require_finite(state, settings, first)
         yield state
 
 
 def finish(
-    state: AnnealingState, score: Score, settings: AnnealingSettings
+    state: AnnealingState, score: Score, settings: AnnealingSettings, first: int = 0
 ) -> tuple[jax.Array, AnnealingInfo]:
-    """Carry chains from their own level to zero noise, and tell how they went."""
-    samples = _flow(state.chain, _argument(score), settings)
+    """Carry chains from their own level to zero noise, and tell how they went.
+
+    Raises:
+        FloatingPointError: if the flow leaves the finite numbers.
+    """
+    samples, finite = _flow(state.chain, _argument(score), settings)
+    _require_finite_flow(state, np.asarray(finite), settings, first)
     finished = state.level == len(settings.sigmas)
     steps = state.rounds * settings.steps_per_level
     info = AnnealingInfo(
@@ -139,8 +157,10 @@ def _means(sums: LevelStatistics) -> LevelStatistics:
 
 
 @partial(jax.jit, static_argnames="settings")
-def _flow(chain: HMCState, score: Score, settings: AnnealingSettings) -> jax.Array:
-    flow = partial(flow_to_zero, score=score, num_steps=settings.flow_steps)
+def _flow(
+    chain: HMCState, score: Score, settings: AnnealingSettings
+) -> tuple[jax.Array, jax.Array]:
+    flow = partial(flow_to_zero_watched, score=score, num_steps=settings.flow_steps)
     return jax.vmap(flow)(chain.position, chain.sigma)
 
 
@@ -148,6 +168,41 @@ def _argument(function: Any) -> Any:
     """A function as an argument of ``jax.jit``, which takes pytrees."""
     is_leaf = jax.tree_util.all_leaves([function])
     return jax.tree_util.Partial(function) if is_leaf else function
+
+
+_REMEDY = (
+    "the score must be finite at every level; check the units of the noise, raise sigma_floor to "
+    "the least level the score was made for, or use float64 (--x64)"
+)
+
+
+def _require_finite(state: AnnealingState, settings: AnnealingSettings, first: int) -> None:
+    broken = np.asarray(broken_chains(state))
+    if not broken.any():
+        return
+    number = int(np.argmax(broken))
+    position = np.isfinite(np.asarray(state.chain.position)[number]).all()
+    levels = len(settings.sigmas)
+    raise FloatingPointError(
+        f"the {'score' if position else 'position'} of chain {first + number} is not finite after "
+        f"{int(state.rounds[number])} rounds, at level {min(int(state.level[number]) + 1, levels)} "
+        f"of {levels} (sigma = {float(state.chain.sigma[number]):.3g}); {_REMEDY}"
+    )
+
+
+def _require_finite_flow(
+    state: AnnealingState, finite: np.ndarray, settings: AnnealingSettings, first: int
+) -> None:
+    """Refuse a flow that is not finite after each of its steps, shape ``(num_chains, steps)``."""
+    if finite.all():
+        return
+    number, step = (int(index) for index in np.argwhere(~finite)[0])
+    sigma = state.chain.sigma[number]
+    level = float(flow_levels(sigma, settings.flow_steps)[step])
+    raise FloatingPointError(
+        f"chain {first + number} is not finite from step {step + 1} of {finite.shape[1]} of its "
+        f"flow to zero noise on (from sigma = {level:.3g}); {_REMEDY}"
+    )
 
 
 def _warn_of_unfinished(info: AnnealingInfo, settings: AnnealingSettings) -> None:

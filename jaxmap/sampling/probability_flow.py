@@ -58,22 +58,42 @@ def flow_to_zero(
     Returns:
         A sample of the density without noise.
     """
-    fractions = np.linspace(1, last_level ** (1 / 3), num_steps + 1) ** 3
-    levels = sigma * jnp.asarray(fractions, position.dtype)
+    return flow_to_zero_watched(position, sigma, score, num_steps, last_level)[0]
+
+
+def flow_to_zero_watched(
+    position: jax.Array,
+    sigma: jax.Array,
+    score: Score,
+    num_steps: int = NUM_STEPS,
+    last_level: float = LAST_LEVEL,
+) -> tuple[jax.Array, jax.Array]:
+    """`flow_to_zero`, and whether the sample was finite after each step, ``(num_steps + 1,)``."""
+    levels = flow_levels(sigma, num_steps, last_level)
 
     def slope(x: jax.Array, level: jax.Array) -> jax.Array:
         return -level * score(x, level)
 
-    def advance(x: jax.Array, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def advance(x: jax.Array, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         level, change = ends[0], ends[1] - ends[0]
         first = slope(x, level)
         second = slope(x + 0.5 * change * first, level + 0.5 * change)
         third = slope(x + 0.5 * change * second, level + 0.5 * change)
         fourth = slope(x + change * third, ends[1])
-        return x + change / 6 * (first + 2 * second + 2 * third + fourth), None
+        after = x + change / 6 * (first + 2 * second + 2 * third + fourth)
+        return after, jnp.all(jnp.isfinite(after))
 
-    x, _ = jax.lax.scan(advance, position, (levels[:-1], levels[1:]))
-    return _mean_of_rest(x, levels[-1], score)
+    x, finite = jax.lax.scan(advance, position, (levels[:-1], levels[1:]))
+    last = _mean_of_rest(x, levels[-1], score)
+    return last, jnp.append(finite, jnp.all(jnp.isfinite(last)))
+
+
+def flow_levels(
+    sigma: jax.Array, num_steps: int = NUM_STEPS, last_level: float = LAST_LEVEL
+) -> jax.Array:
+    """Levels between the steps of `flow_to_zero`, from ``sigma`` down, ``(num_steps + 1,)``."""
+    fractions = np.linspace(1, last_level ** (1 / 3), num_steps + 1) ** 3
+    return sigma * jnp.asarray(fractions, sigma.dtype)
 
 
 def flow_to_zero_adaptive(

@@ -73,7 +73,10 @@ def advance_rounds(
     settings: AnnealingSettings,
     precondition: Preconditioner,
 ) -> AnnealingState:
-    """A chunk of rounds of all chains, each with its key; those that are done stay as they are."""
+    """A chunk of rounds of all chains, each with its key; those that are done stay as they are.
+
+    Ends early where a chain is broken (`broken_chains`).
+    """
 
     def one(key: jax.Array, state: AnnealingState) -> AnnealingState:
         after = _round(key, state, score, settings, precondition)
@@ -82,7 +85,8 @@ def advance_rounds(
 
     def unfinished(loop: tuple[jax.Array, AnnealingState]) -> jax.Array:
         number, state = loop
-        return (number < settings.chunk) & jnp.any(active_chains(state, settings))
+        more = (number < settings.chunk) & jnp.any(active_chains(state, settings))
+        return more & ~jnp.any(broken_chains(state))
 
     def advance(loop: tuple[jax.Array, AnnealingState]) -> tuple[jax.Array, AnnealingState]:
         number, state = loop
@@ -94,6 +98,15 @@ def advance_rounds(
 def active_chains(state: AnnealingState, settings: AnnealingSettings) -> jax.Array:
     """Which chains have rounds to make."""
     return (state.level < len(settings.sigmas)) & (state.rounds < settings.last_round)
+
+
+def broken_chains(state: AnnealingState) -> jax.Array:
+    """Which chains stand where their position, or its score, is not finite: they cannot move."""
+
+    def broken(chain: HMCState) -> jax.Array:
+        return ~jnp.all(jnp.isfinite(chain.position) & jnp.isfinite(chain.score))
+
+    return jax.vmap(broken)(state.chain)
 
 
 def _round(

@@ -81,7 +81,7 @@ def denoiser_task(
         averaged = replace(denoiser, params=params)
         return validate(averaged, validation, settings, validation_key)
 
-    return Task(denoiser.params, advance, _figures, check)
+    return Task(denoiser.params, advance, _figures, check, heaviest=_heaviest_step(settings))
 
 
 def validate(
@@ -110,6 +110,17 @@ def _layout_of(step: int, settings: Training) -> Layout:
         len(shares), p=shares / shares.sum()
     )
     return settings.layouts[number]
+
+
+def _heaviest_step(settings: Training) -> int:
+    """The first step whose layout has the most pixels, of those of the first thousand."""
+    steps = range(min(settings.schedule.num_steps, 1000))
+
+    def pixels(step: int) -> int:
+        layout = _layout_of(step, settings)
+        return layout.batch * max(layout.side, layout.window + 2 * layout.margin) ** 2
+
+    return max(steps, key=pixels)
 
 
 @partial(jax.jit, static_argnames=("layout", "pixel_arcmin", "noise"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
+from jaxmap.machine import check_memory
 from jaxmap.reading.maps.source import MapSource, open_maps
 from jaxmap.reading.maps.split import split_by_realisation
 from jaxmap.training.layouts import Layout
@@ -35,7 +37,7 @@ def read_given_maps(
     Raises:
         FileNotFoundError: if there is no such file or folder.
         ValueError: for maps that `open_maps` or `split_by_realisation` refuse, of another pixel
-            scale, or smaller than a layout; before any map is read.
+            scale, smaller than a layout, or too many for the memory; before any map is read.
     """
     source = open_maps(
         settings.maps,
@@ -54,6 +56,10 @@ def read_given_maps(
     validation = _some(rng, validation, num_validation)
     training = _some(rng, training, settings.num_maps - len(validation))
     chosen = np.concatenate([training, validation])
+    # The maps, the array of them, and that in the session's precision.
+    needed = 12.0 * len(chosen) * math.prod(source.shape)
+    what = f"{len(chosen)} maps of {source.shape[0]} x {source.shape[1]} pixels to train on"
+    check_memory(needed, what, "set a lower num_maps in [maps]", host=True)
     maps = np.stack([source[int(chosen[place])] for place in progress(range(len(chosen)))])
     return maps[: len(training)], maps[len(training) :]
 

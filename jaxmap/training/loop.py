@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
-from jaxmap.networks.optimiser import Schedule, start
+from jaxmap.networks.optimiser import Schedule, lost_steps, start
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Task(NamedTuple):
         begin: ``(params, schedule) -> state``, the state before the first step.
         select: ``(state, figures) -> state`` after a validation, for a state that keeps its best.
         result: ``state -> params``, what a training ends with.
+        heaviest: a step that takes as much memory as any.
     """
 
     params: Any
@@ -58,6 +59,7 @@ class Task(NamedTuple):
     begin: Callable[[Any, Schedule], State] = start
     select: Callable[[Any, dict[str, Any]], Any] = lambda state, figures: state
     result: Callable[[Any], Any] = lambda state: state.average
+    heaviest: int = 0
 
 
 def train(
@@ -87,8 +89,8 @@ def train(
 
     Raises:
         ValueError: for a checkpoint of another training.
-        FloatingPointError: if the loss, or a parameter, is no longer finite; the checkpoint then
-            is an earlier one.
+        FloatingPointError: if the loss, or a parameter, is no longer finite, or no gradient since
+            the last checkpoint was; the checkpoint then is an earlier one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = task.begin(task.params, schedule)
@@ -97,7 +99,7 @@ def train(
         _require_same(before, record, int(state.step), schedule)
         log.info("going on from step %d of %s", state.step, folder / CHECKPOINT)
     summaries: list[Any] = []
-    began = time.perf_counter()
+    began, lost = time.perf_counter(), lost_steps(state)
     for step in progress(range(int(state.step), schedule.num_steps)):
         state, summary = task.advance(step, state)
         summaries.append(summary)
@@ -106,11 +108,16 @@ def train(
             continue
         figures = task.figures(summaries)
         row = {"step": done, "seconds": time.perf_counter() - began, "train": figures}
-        if not (np.isfinite(figures["loss"]) and _all_finite(state.params)):
+        newly, lost = lost_steps(state) - lost, lost_steps(state)
+        fault = _fault(task, done, summaries, figures, state, newly)
+        if fault:
             raise FloatingPointError(
-                f"the loss or a parameter is not finite at step {done}; train again with a lower "
-                f"learning_rate (a checkpoint in {folder} is of an earlier step, and whole)"
+                f"{fault}; train again with a lower learning_rate (a checkpoint in {folder} is of "
+                "an earlier step, and whole)"
             )
+        if newly:
+            row["lost_steps"] = newly
+            log.warning("%d of %d steps left out: no finite gradient", newly, len(summaries))
         if done % validate_every == 0 or last:
             row["validation"] = validation = task.validate(state.average)
             state = task.select(state, validation)
@@ -122,8 +129,21 @@ def train(
     return jax.block_until_ready(task.result(state))
 
 
-def _all_finite(params: Any) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+def _fault(
+    task: Task, done: int, summaries: list[Any], figures: dict[str, Any], state: State, lost: int
+) -> str:
+    """What is not finite since the last checkpoint, and from which step on; empty if all is."""
+    first = done - len(summaries) + 1
+    if not np.isfinite(figures["loss"]):
+        finite = [np.isfinite(task.figures([summary])["loss"]) for summary in summaries]
+        return f"the loss is not finite at step {first + finite.index(False)}"
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state.params)[0]:
+        if not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return f"the parameter {name} is not finite at step {done}"
+    if lost >= len(summaries):
+        return f"no gradient was finite from step {first} to {done}, and nothing is learned"
+    return ""
 
 
 def _require_same(

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,11 +21,20 @@ GRID = Grid((16, 16), 1.0, (150.0, 2.0))
 SLIPS = ("none", "none", "none", "none", "none", "none", "nan", "infinite", "negative", "nothing")
 MASKS = ("full", "holes", "one pixel", "one component", "row", "half", "isolated")
 
+ALL = 2000
+"""Cases of every entry point in the release tier."""
+
 REMEDIES = (
     "expected", "give", "use ", "check", "remove", "choose", "leave", "write it again", "fetch",
     "; name", "put ", "correct", "set ", "rename", "float64", "mask them", "lower", "read with",
     "pass",
 )  # fmt: skip
+
+
+def some_and_all(num: int) -> pytest.MarkDecorator:
+    """A test with as many cases (``num``) as seconds allow in CI, and with `ALL` in the release."""
+    release = pytest.param(ALL, marks=pytest.mark.release, id="all")
+    return pytest.mark.parametrize("num", [pytest.param(num, marks=pytest.mark.slow), release])
 
 
 def run_cases(num: int, strategy: st.SearchStrategy[Any], check: Callable[[Any], None]) -> None:

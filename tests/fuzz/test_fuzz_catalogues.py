@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from astropy.table import Table
-from cases import GRID, assert_finite, ended, run_cases
+from cases import GRID, assert_finite, ended, run_cases, some_and_all
 from hypothesis import strategies as st
 
 from jaxmap.binning import bin_shear
@@ -125,8 +125,8 @@ TEXTS = st.builds(
 )
 
 
-@pytest.mark.slow
-def test_text_files(tmp_path: Path):
+@some_and_all(800)
+def test_text_files(tmp_path: Path, num: int):
     def check(case: Text) -> None:
         path = tmp_path / f"galaxies{case.suffix}"
         lines = [case.names, *case.rows]
@@ -134,7 +134,7 @@ def test_text_files(tmp_path: Path):
         path.write_text(text, encoding="utf-8", newline="")
         assert_sound(ended(lambda: read_shear(path)))
 
-    run_cases(800, TEXTS, check)
+    run_cases(num, TEXTS, check)
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ def good_file(folder: Path, suffix: str) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.slow
+@some_and_all(200)
 @pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".h5", ".parquet", ".ecsv"])
-def test_damaged_files(tmp_path: Path, suffix: str):
+def test_damaged_files(tmp_path: Path, suffix: str, num: int):
     good = good_file(tmp_path, suffix)
     path = tmp_path / f"galaxies{suffix}"
     path.write_bytes(good)
@@ -196,7 +196,7 @@ def test_damaged_files(tmp_path: Path, suffix: str):
         path.write_bytes(damaged(good, damage))
         assert_sound(ended(lambda: read_shear(path)))
 
-    run_cases(200, DAMAGE, check)
+    run_cases(num, DAMAGE, check)
 
 
 KINDS: dict[str, Any] = {
@@ -211,8 +211,8 @@ KINDS: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
-def test_tables_in_memory():
+@some_and_all(600)
+def test_tables_in_memory(num: int):
     kinds = st.dictionaries(
         st.sampled_from(("ra_deg", "dec_deg", "e1", "e2", "weight")), st.sampled_from(sorted(KINDS))
     )
@@ -236,7 +236,7 @@ def test_tables_in_memory():
         }
         assert_sound(ended(partial(read_shear, table, **given)))
 
-    run_cases(600, st.tuples(GALAXIES, kinds, options), check)
+    run_cases(num, st.tuples(GALAXIES, kinds, options), check)
 
 
 def test_rows_of_one_byte_are_no_text(tmp_path: Path):

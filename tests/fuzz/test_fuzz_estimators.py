@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import FIELDS, GRID, Field, assert_finite, ended, run_cases, shear_of
+from cases import ALL, FIELDS, GRID, Field, assert_finite, ended, run_cases, shear_of
 
 from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
@@ -121,7 +121,6 @@ CASES = {
     "hong": 150,
 }
 """What seconds allow in CI; the release tier has `ALL` of each, in both precisions."""
-ALL = 2000
 
 
 def always_finite(name: str, num: int) -> None:

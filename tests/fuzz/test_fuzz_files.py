@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import GRID, assert_finite, ended, run_cases
+from cases import ALL, GRID, assert_finite, ended, run_cases, some_and_all
 from hypothesis import strategies as st
 from test_fuzz_catalogues import DAMAGE, VALUES, Damage, damaged
 
@@ -84,8 +84,8 @@ def test_training_settings(tmp_path: Path):
     run_cases(2000, st.dictionaries(WORDS, SETTINGS, max_size=5), check)
 
 
-@pytest.mark.slow
-def test_configurations_of_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@some_and_all(1000)
+def test_configurations_of_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], num: int):
     path = tmp_path / "run.toml"
     commands = (["map"], ["simulate", "maps"], ["simulate", "survey"], ["calibrate"], ["detect"])
     keys = st.sampled_from((
@@ -108,7 +108,7 @@ def test_configurations_of_commands(tmp_path: Path, capsys: pytest.CaptureFixtur
         finally:
             capsys.readouterr()
 
-    run_cases(1000, st.tuples(st.sampled_from(commands), st.dictionaries(keys, SETTINGS)), check)
+    run_cases(num, st.tuples(st.sampled_from(commands), st.dictionaries(keys, SETTINGS)), check)
 
 
 def packed(**arrays: Any) -> bytes:
@@ -199,9 +199,9 @@ def _padded() -> np.ndarray:
     return table
 
 
-@pytest.mark.slow
+@some_and_all(200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files(tmp_path: Path, kind: str):
+def test_damaged_files(tmp_path: Path, kind: str, num: int):
     suffix, write, read = KINDS[kind]
     path = tmp_path / f"file{suffix}"
     write(path)
@@ -217,11 +217,11 @@ def test_damaged_files(tmp_path: Path, kind: str):
         if kind in ("weights", "map", "shear", "members", "redshifts", "power"):
             assert_finite(result)
 
-    run_cases(200, DAMAGE, check)
+    run_cases(num, DAMAGE, check)
 
 
-@pytest.mark.slow
-def test_weights_with_any_header(tmp_path: Path):
+@some_and_all(400)
+def test_weights_with_any_header(tmp_path: Path, num: int):
     """A right checksum, and whatever header and arrays: networks that do not fit are refused."""
     path = tmp_path / "weights.npz"
     known = st.sampled_from((
@@ -248,15 +248,22 @@ def test_weights_with_any_header(tmp_path: Path):
         ended(lambda: read_model(path))
 
     tops = st.dictionaries(known, headers, max_size=5)
-    run_cases(400, st.tuples(tops, st.sampled_from(("m-sigma", "sdm", "cnn"))), check)
+    run_cases(num, st.tuples(tops, st.sampled_from(("m-sigma", "sdm", "cnn"))), check)
 
 
+MODELS = ("m_sigma_contaminated", "sdm1d", "cnn1d")
 CLUSTERS = st.lists(st.lists(st.tuples(VALUES, VALUES), max_size=5), max_size=5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["m_sigma_contaminated", "sdm1d", "cnn1d"])
-def test_cluster_masses(name: str):
+@pytest.mark.parametrize(
+    ("name", "num"),
+    [
+        *(pytest.param(name, 100, marks=pytest.mark.slow) for name in ("sdm1d", "cnn1d")),
+        pytest.param("m_sigma_contaminated", 500, marks=pytest.mark.slow),
+        *(pytest.param(name, ALL, marks=pytest.mark.release) for name in MODELS),
+    ],
+)
+def test_cluster_masses(name: str, num: int):
     model, masses = shipped_model(name), 0
 
     def check(case: tuple[list[list[tuple[float, float]]], float, int]) -> None:
@@ -276,7 +283,6 @@ def test_cluster_masses(name: str):
             assert np.isfinite(estimate.std[use]).all() and (estimate.std[use] > 0).all()
             assert (estimate.flag[~use] != Flag.GOOD).all()
 
-    num = 500 if name == "m_sigma_contaminated" else 100
     speed = st.sampled_from((1.0, 300.0, 1e4))
     run_cases(num, st.tuples(CLUSTERS, speed, st.integers(0, 2**16)), check)
     assert masses > num / 8
