@@ -188,7 +188,7 @@ def test_bad_settings(make):
 def test_a_solution_that_is_not_finite_stops_at_its_step(case, quiet, name):
     """Not one problem after the other, each from the NaN of the last; and the remedy is named."""
     data = replace(case[1], shear=case[1].shear.at[0, 0].set(jnp.nan))
-    method = {"glimpse": Sparse(b_mode=False), "mcalens": MCALens(quiet)}[name]
+    method = {"glimpse": Sparse(with_b_mode=False), "mcalens": MCALens(quiet)}[name]
     problems = {"glimpse": 4, "mcalens": 2}[name]
     message = rf"not finite from step 1 of problem 1 of {problems} on.*use float64 \(--x64\)"
     with pytest.raises(FloatingPointError, match=message):
