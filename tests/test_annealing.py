@@ -172,6 +172,7 @@ def test_progress_sees_every_chunk():
     assert seen == [*range(2, num_levels, 2), num_levels]
 
 
+@pytest.mark.slow
 def test_chains_that_are_refused_stay_warm_and_are_reported(caplog):
     """Each by itself: one in a well too narrow for its steps, one where all are accepted."""
 
@@ -208,6 +209,7 @@ def test_a_score_that_is_not_finite_is_named_with_its_level(least, where):
         sample_annealed(KEY, START, score, QUICK, first=3)
 
 
+@pytest.mark.slow
 def test_a_broken_chain_ends_its_chunk_and_is_named():
     """Whether it starts broken or breaks on the way; the control goes on to the end."""
     long = replace(QUICK, chunk=40)

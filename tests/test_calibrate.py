@@ -50,6 +50,7 @@ def run(setting, num, **options) -> dict[str, Any]:
     return calibrate(estimator, fields, num, spectrum=spectrum, **options)
 
 
+@pytest.mark.slow
 def test_the_exact_posterior_is_calibrated(setting):
     """Every line within 4.5 standard errors (of 30 fields), and none fails; the mean is that of the
     Wiener filter."""

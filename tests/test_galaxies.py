@@ -132,6 +132,7 @@ def test_weights_are_those_of_binned_shear(catalog):
     np.testing.assert_array_equal(padded_galaxies(galaxies, 3).counts[3:-3, 3:-3], binned.counts)
 
 
+@pytest.mark.slow
 def test_unbinned_sees_the_halo_better(catalog):
     """With hardly any noise the means over pixels blur the halo; the galaxies' own do not."""
     shapes, grid, halo = catalog

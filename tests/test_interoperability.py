@@ -132,6 +132,7 @@ def test_xarray(tmp_path):
         np.testing.assert_array_equal(first[0], result.samples[:2])
 
 
+@pytest.mark.slow
 def test_notebooks_show_maps():
     """Jupyter draws what this gives, also before anybody has imported pyplot."""
     assert plot_mass_map(some_samples())._repr_png_()[1:4] == b"PNG"

@@ -85,6 +85,7 @@ def too_many_small(found):
     return binom.sf(np.sum(found <= 0.1) - 1, len(found), 0.1)
 
 
+@pytest.mark.slow
 def test_p_values_without_and_with_b_modes(observed, spectrum):
     """Of a few skies each: as if uniform without (mean within 3.5 standard errors, small ones not
     too many), though E modes have four times the power that is assumed and are skewed; small

@@ -209,10 +209,14 @@ def test_the_most_probable_map_of_a_gaussian_posterior_is_its_mean(data, denoise
         found = MaximumPosterior(prior, margin=2)(KEY, data)
         np.testing.assert_allclose(found.convergence, exact, atol=1e-4)
         assert found.samples is None and found.std is None
-    # Of an infinite size the solver makes zeros, which fit nothing; NaN goes through all levels.
-    for factor, where in ((1e200, "not finite: "), (jnp.nan, "not finite from level 1 of 10 on")):
-        with pytest.raises(FloatingPointError, match=where):
+    # Data of no finite size the solver answers with zeros, which fit nothing; a network's NaN goes
+    # through all levels.
+    for factor in (1e200, jnp.nan):
+        with pytest.raises(FloatingPointError, match="not finite: "):
             MaximumPosterior(spectrum, margin=0)(KEY, replace(data, shear=factor * data.shear))
+    broken = replace(denoiser, params=jax.tree.map(lambda leaf: leaf * jnp.nan, denoiser.params))
+    with pytest.raises(FloatingPointError, match="not finite from level 1 of 10 on"):
+        MaximumPosterior(broken, margin=2)(KEY, data)
 
 
 @pytest.mark.slow

@@ -179,6 +179,7 @@ def test_training_lowers_the_loss_within_the_limit_and_goes_on_bit_for_bit(tmp_p
     assert not same(whole, task.params)
 
 
+@pytest.mark.slow
 def test_kernels_grow_without_a_limit(tmp_path):
     """The control of the test above."""
     assert largest_norm(train_points(point_task(kernel_norm=0.0), tmp_path)) > 1.2 * LIMIT

@@ -106,6 +106,7 @@ def test_without_detections_mcalens_is_the_wiener_filter(case, quiet):
     assert float(jnp.abs(seen.convergence - exact.convergence).max()) > 0.01
 
 
+@pytest.mark.slow
 def test_a_halo_stands_higher_than_in_the_wiener_filter(case, quiet):
     """The peak that a Gaussian prior flattens; and pure noise gives a sparse map of nothing."""
     truth, data = case
@@ -152,6 +153,7 @@ def test_reduced_shear_is_undone(method):
     assert error[3] < 0.7 * error[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 16), pytest.param((17, 13), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["ksplus", "glimpse", "mcalens"])
 def test_odd_fields(spectrum, shape, name):
