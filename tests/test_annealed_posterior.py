@@ -147,7 +147,9 @@ def deviations(whitened):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("side", "num_chains"), [(16, 512), (32, 128)])
+@pytest.mark.parametrize(
+    ("side", "num_chains"), [(16, 512), pytest.param(32, 128, marks=pytest.mark.release)]
+)
 def test_preconditioned_chains_sample_the_exact_posterior(spectrum, side, num_chains):
     """Every axis within 5 standard errors, their mean within 4; the control, 5 % too wide, not."""
     case = a_case(spectrum, side)

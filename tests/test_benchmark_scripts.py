@@ -77,7 +77,7 @@ ROW_KEYS = {
 }
 
 
-LONG = ("dynamics", "posterior_samples", "simulation", "survey")
+LONG = ("dynamics", "posterior_samples", "simulation", "survey", "networks", "map_size")
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_unusable_clusters_are_flagged(machine):
         fit_sdm(KEY, select(members, [3]))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_landmarks_are_as_good_as_all_pairs_and_the_published_regression():
     """On 500 clusters: Nystroem, all landmarks, and nu-SVR differ by less than 0.03 dex.
 

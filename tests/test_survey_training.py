@@ -116,7 +116,7 @@ def stopping(task: Task, at: int) -> Task:
     return task._replace(advance=advance)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_gan_goes_on_bit_for_bit(survey_file, tmp_path):
     """Stopped after a checkpoint, behind and before a tuning of the reward: all is as without."""
     settings = settings_of("gan", survey_file)
