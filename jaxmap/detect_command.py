@@ -95,8 +95,8 @@ def describe_detections(found: Detections) -> str:
     size = 2**found.scale * found.grid.pixel_arcmin
     from_what = f"{found.num_samples} posterior samples" if found.num_samples > 1 else "one map"
     lines = [
-        f"{len(found)} peaks in {from_what}, filtered at {size:.2g} arcmin (2^{found.scale} "
-        f"pixels); standard deviation of the background {found.background:.4g}."
+        f"{len(found)} peak{'s' * (len(found) != 1)} in {from_what}, filtered at {size:.2g} arcmin "
+        f"(2^{found.scale} pixels); standard deviation of the background {found.background:.4g}."
     ]
     if found.num_samples == 1:
         lines.append("A map tells no probabilities; posterior samples do (samples.nc).")
@@ -106,6 +106,8 @@ def describe_detections(found: Detections) -> str:
             f"{int(np.sum(found.probability >= 0.95))} with 95 % or more, "
             f"{np.sum(found.probability):.1f} expected to be there in all."
         )
+    if not len(found):
+        lines.append("Wider or narrower ones: --scale-arcmin; less certain ones: --threshold.")
     return "\n".join(lines)
 
 

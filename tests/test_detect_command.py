@@ -45,7 +45,7 @@ def test_a_folder_of_samples(folder, capsys):
     flags += ["--match", str(folder / "known.ecsv")]
     assert main(["detect", str(folder), *flags]) == 0
     said = capsys.readouterr().out
-    assert "1 peaks in 10 posterior samples" in said and "80% of the samples" in said
+    assert "1 peak in 10 posterior samples" in said and "80% of the samples" in said
     assert "Of 2 objects" in said and "1 on the map, 1 lie within" in said
     table = Table.read(folder / "detections.ecsv")
     assert len(table) == 1
@@ -88,7 +88,8 @@ def test_off_the_sky(tmp_path):
 
 def test_nothing_found(folder, capsys):
     assert main(["detect", str(folder), "--background", "10", "--z-lens", "0.3"]) == 0
-    assert "0 peaks" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 peaks" in said and "--scale-arcmin" in said
     table = Table.read(folder / "detections.ecsv")
     assert len(table) == 0 and "mass" in table.colnames
 
