@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.files import atomic_folder
 from jaxmap.matter_power import cache_directory
 
+BEGAN = time.perf_counter()
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("JAXMAP_SHARED", HERE.parents[1] / "shared")) / "data"
 
@@ -102,13 +104,17 @@ def noise_std(shear: ShearMap) -> np.ndarray:
 
 
 def save(options: argparse.Namespace, name: str, figures: dict[str, Any]) -> None:
-    """Print the figures and write them to ``name.json`` with seed and versions."""
+    """Print the figures and write them to ``name.json`` with seed, versions and the time it took.
+
+    Of a run that goes on after a stop the time is that of its last part.
+    """
     versions = {package: importlib.metadata.version(package) for package in ("jaxmap", "jax")}
     record = {
         "seed": options.seed,
         "quick": options.quick,
         "versions": {**versions, "python": platform.python_version()},
         "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
+        "run_seconds": round(time.perf_counter() - BEGAN, 1),
         **figures,
     }
     options.out.mkdir(parents=True, exist_ok=True)

@@ -51,9 +51,9 @@ def test_notebooks_run(tmp_path):
     assert float(right) > 3 > float(wrong)
 
 
-@pytest.mark.release
+@pytest.mark.slow
 def test_training_runs(tmp_path):
-    """Half a minute of compiling; `jaxmap train` itself is tested elsewhere."""
+    """Half a minute of compiling."""
     assert "mean of samples" in run([TRAINING], tmp_path)
 
 
