@@ -5,8 +5,9 @@ prior, behind the middle of the real COSMOS mask with its real noise; periodic f
 pixels. The same fields with the samples of the exact Gaussian posterior are the control that must
 fail.
 
-Writes results/calibration.json, calibration_dlposterior.png and calibration_wiener.png. Fields are
-kept in runs/ as they are judged: a run that is stopped goes on.
+Writes results/calibration.json, calibration_dlposterior.png and calibration_wiener.png; with
+``--sampler gibbs`` (or another) calibration_gibbs.json and .png, of that sampler on the same skies.
+Fields are kept in runs/ as they are judged: a run that is stopped goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from jaxmap.calibration.mocks import middle_of_survey
 from jaxmap.calibration.report import lines_of
 from jaxmap.demo import sky_redshifts
 from jaxmap.denoiser_files import read_denoiser
-from jaxmap.estimators import SampledPosterior, Wiener
+from jaxmap.estimators import Estimator, SampledPosterior, Wiener
+from jaxmap.methods import build_sampler
 from jaxmap.simulation.baryons import TNG_BARYONS
 from jaxmap.simulation.recipe import map_recipe
 from jaxmap.simulation.streaming import build_simulator
@@ -30,8 +32,13 @@ SIDE = 128
 
 
 def main() -> None:
-    options = arguments(__doc__)
-    num, num_samples = (3, 9) if options.quick else (100, 39)
+    options = arguments(
+        __doc__,
+        sampler={"default": "eps", "help": "eps (the default), gibbs, hmc or hmc-fast"},
+        num={"type": int, "default": 100, "help": "fields (default: %(default)s)"},
+        chunk={"type": int, "help": "samples drawn at once"},
+    )
+    num, num_samples = (3, 9) if options.quick else (options.num, 39)
     case = read_case(real_data(options) / "ktng" / "table1.npz")
     survey = middle_of_survey(case.shear, (SIDE, SIDE))
     denoiser, domain, header = read_denoiser()
@@ -45,13 +52,19 @@ def main() -> None:
     )
     fields = MockFields(build_simulator(recipe), survey)
     figures: dict[str, Any] = {"side": SIDE, "weights": header["sha256"]}
-    for name, estimator in (
-        ("wiener", Wiener(denoiser.spectrum, num_samples, margin=0, chunk=num_samples)),
-        (
-            "dlposterior",
-            SampledPosterior(denoiser, num_samples=num_samples, domain=domain, margin=0),
-        ),
-    ):
+    learned = SampledPosterior(
+        denoiser,
+        build_sampler(options.sampler, None, lambda run: run),
+        num_samples,
+        domain=domain,
+        margin=0,
+        chunk=options.chunk,
+    )
+    estimators: dict[str, Estimator] = {options.sampler: learned}
+    if options.sampler == "eps":
+        wiener = Wiener(denoiser.spectrum, num_samples, margin=0, chunk=num_samples)
+        estimators = {"wiener": wiener, "dlposterior": learned}
+    for name, estimator in estimators.items():
         report = calibrate(
             estimator,
             fields,
@@ -65,7 +78,11 @@ def main() -> None:
         title = f"{name}, {num} fields of {num_samples} samples"
         draw_report(report, title).savefig(options.out / f"calibration_{name}.png", dpi=110)
         figures[name] = without_curves(report)
-    save(options, "calibration", figures)
+    save(
+        options,
+        "calibration" + ("" if options.sampler == "eps" else f"_{options.sampler}"),
+        figures,
+    )
 
 
 def shown(numbers: Any) -> Any:

@@ -172,7 +172,7 @@ def test_flags_agree_with_what_they_name():
     assert set(calibrate_flags.SKIES.values()) == set(simulate_flags.KINDS)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_controls_of_the_command(tmp_path):
     """Wiener samples on COSMOS-like fields: right for a Gaussian sky, found wrong for haloes, whose
     peaks they miss (std/error of the top 1 % of predicted pixels far below 1)."""

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmap.networks.critic import Critic, initialise_critic, judge
 from jaxmap.training.gan_losses import (
     critic_terms,
     gaussian_reward,
     generator_terms,
     largest_reward,
+    steepest_slope,
     tuned_reward,
 )
 
@@ -109,3 +111,24 @@ def test_gradient_penalty_of_a_linear_critic(slope):
         np.testing.assert_allclose(terms.penalty, (slope - 1) ** 2, atol=1e-5)
         np.testing.assert_allclose(terms.distance, slope * jnp.mean(truth - sample), atol=1e-12)
         np.testing.assert_allclose(terms.drift, (slope * jnp.mean(truth)) ** 2)
+
+
+def test_the_steepest_slope_moves_with_the_critic_as_its_norm_does():
+    """Its derivative by the parameters is that of the gradient's norm, taken backwards twice."""
+    network = Critic((4, 8))
+    params = initialise_critic(network, jax.random.key(0), 1)
+    image, told = jax.random.normal(jax.random.key(1), (2, 8, 12))
+
+    def of(params):
+        return lambda image: judge(network, params, image, told[..., None])
+
+    def norm(params):
+        return jnp.sqrt(jnp.sum(jax.grad(of(params))(image) ** 2))
+
+    value, gradient = jax.value_and_grad(lambda params: steepest_slope(of(params), image))(params)
+    expected, wanted = jax.value_and_grad(norm)(params)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(wanted))
+    assert largest > 1e-3
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * largest)

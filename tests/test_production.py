@@ -261,7 +261,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_memory_is_flat_in_the_number_of_maps(tmp_path) -> None:
     """4096 maps take no more memory than 1024 do, within 10 MB; as arrays they are 200 MB more."""
     peak = []

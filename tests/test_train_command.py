@@ -97,7 +97,7 @@ rim_arcmin = 3
 """
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_train_on_given_maps(tmp_path, capsys):
     for number in range(6):
         maps = np.random.default_rng(number).gamma(0.1, 0.1, (2, 20, 18))

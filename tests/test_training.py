@@ -63,7 +63,7 @@ def test_figures_by_kind_and_level():
     json.dumps(figures, allow_nan=False)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_training_beats_the_wiener_filter_on_other_maps(tmp_path):
     settings = training_from(TABLE)
     task = toy_task(settings)

@@ -41,8 +41,11 @@ GALAXIES_PER_PIXEL = 5.4
 RESULTS = Path(__file__).parent / "results"
 
 
-def arguments(name: str, description: str) -> argparse.Namespace:
-    """Read ``--json``, ``--quick`` and ``--seed``; ``json`` is None where nothing is to be kept."""
+def arguments(name: str, description: str, **extra: dict[str, Any]) -> argparse.Namespace:
+    """Read ``--json``, ``--quick`` and ``--seed``; ``json`` is None where nothing is to be kept.
+
+    Further flags as keywords: their settings for ``add_argument``.
+    """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument(
         "--json",
@@ -54,6 +57,8 @@ def arguments(name: str, description: str) -> argparse.Namespace:
         "--quick", action="store_true", help="tiny sizes and few repeats: does it run at all?"
     )
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
+    for flag, settings in extra.items():
+        parser.add_argument(f"--{flag}", **settings)
     args = parser.parse_args()
     if args.json is None and not args.quick:
         args.json = RESULTS / f"{name}.json"
@@ -120,7 +125,9 @@ def _seconds(call: Callable[[], Any], repeats: int) -> float:
 
 
 def peak_bytes() -> int:
-    """Most resident memory that this process has had."""
+    """Most memory that this process has had: of the GPU if there is one, else resident."""
+    if jax.default_backend() != "cpu":
+        return int((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

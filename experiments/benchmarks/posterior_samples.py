@@ -4,8 +4,9 @@ Run from the repository root: ``python experiments/benchmarks/posterior_samples.
 
 A COSMOS-like survey is scaled to the map, without margin, so sizes are those of the images that the
 network and the FFTs see. ``batch`` is `SampledPosterior.chunk`, the samples drawn at once. Every
-measurement has a fresh process, so that its peak of resident memory is its own; the first run, with
-the compilation, gives the peak, the second one the seconds.
+measurement has a fresh process, so that its peak of memory is its own (resident, or of the GPU);
+the first run, with the compilation, gives the peak, the second one the seconds. On a GPU:
+``XLA_PYTHON_CLIENT_PREALLOCATE=false`` and ``--batches 1,16,64``.
 """
 
 from __future__ import annotations
@@ -43,9 +44,18 @@ def measure(size: int, batch: int, seed: int) -> dict[str, Any]:
     }
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def main() -> None:
-    args = arguments("posterior_samples", __doc__ or "")
-    sizes, batches = ((32,), (1, 2)) if args.quick else (SIZES, BATCHES)
+    args = arguments(
+        "posterior_samples",
+        __doc__ or "",
+        sizes={"type": numbers, "default": SIZES, "help": "with commas; default: %(default)s"},
+        batches={"type": numbers, "default": BATCHES, "help": "with commas; default: %(default)s"},
+    )
+    sizes, batches = ((32,), (1, 2)) if args.quick else (args.sizes, args.batches)
     rows = []
     for size in sizes:
         for batch in batches:
@@ -55,7 +65,7 @@ def main() -> None:
         (
             str(row["size"]),
             str(row["batch"]),
-            f"{row['seconds_per_sample']:.2f}",
+            f"{row['seconds_per_sample']:.3g}",
             f"{row['evaluations_per_sample']:.0f}",
             f"{row['peak_bytes'] / 1e6:.0f}",
             f"{(row['peak_bytes'] - row['peak_bytes_before']) / 1e6:.0f}",

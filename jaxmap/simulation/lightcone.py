@@ -156,7 +156,7 @@ def light_cone_with_haloes(
             cone.block,
             cone.capacity[0],
         )
-        mean = jnp.einsum("gk,gyx->kyx", cone.expected[number], density)
+        mean = jnp.einsum("gk,gyx->kyx", cone.expected[number], density, precision="highest")
         return (shells + cone.weight[number] * matter, expected + mean), (haloes, count)
 
     (shells, expected), (slots, counts) = jax.lax.scan(
