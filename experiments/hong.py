@@ -10,6 +10,7 @@ run that was stopped goes on.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import numpy as np
 from common import HERE, arguments, save
 from hong_pictures import draw_maps, draw_masses
 from hong_scores import PUBLISHED, judged, mass_and_place, scatter_of_runs
+from tqdm import tqdm
 
+from jaxmap.catalog import ShearMap
 from jaxmap.cluster_network import PIXEL_ARCMIN, read_cluster_network
 from jaxmap.clusters.scores import interval
 from jaxmap.denoiser_files import read_denoiser
@@ -75,6 +78,7 @@ def main() -> None:
             "runs (hong_runs.py), whose mean map counts and whose scatter is given",
         },
         runs={"type": Path, "default": runs / "fields"},
+        name={"default": "hong", "help": "of the files in --out (default: %(default)s)"},
     )
     num = 3 if options.quick else options.num
     skies = held_out(options.maps, num)
@@ -84,6 +88,7 @@ def main() -> None:
     groups = {name: [name] for name in options.methods.split(",") if name != "cnn"}
     if "cnn" in options.methods.split(","):
         groups |= {variant: [f"cnn:{path}" for path in of] for variant, of in variants.items()}
+    keep_maps([one for members in groups.values() for one in members], num, skies, kept, options)
     found = {
         name: np.stack([maps_of(one, num, skies, kept, options) for one in members])
         for name, members in groups.items()
@@ -104,9 +109,9 @@ def main() -> None:
         for name, maps in found.items():
             if len(maps) > 1:
                 figures[kind][name]["runs"] = scatter_of_runs(maps[:, :, index], truths, rng)
-    save(options, "hong", figures)
-    draw_masses(means, truths, true, COARSE.pixel_arcmin, options.out / "hong.png")
-    draw_maps(means, truths, options.out / "hong_maps.png")
+    save(options, options.name, figures)
+    draw_masses(means, truths, true, COARSE.pixel_arcmin, options.out / f"{options.name}.png")
+    draw_maps(means, truths, options.out / f"{options.name}_maps.png")
 
 
 def paths(text: str) -> tuple[Path, ...]:
@@ -128,23 +133,36 @@ def variants_of(weights: tuple[Path, ...]) -> dict[str, list[Path]]:
 
 def maps_of(name: str, num: int, skies: ClusterSky, kept: Path, options: Any) -> np.ndarray:
     """Maps of one method in all fields, without and with stars; those that are kept are read."""
-    estimate = estimator_of(name, options)
-    stem = name.partition(":")[0] + weights_tag(name)
-    for number in range(num):
-        path = kept / f"{stem}-{options.seed}-{number:04d}.npy"
-        if path.exists():
-            continue
-        sky = jax.tree.map(lambda leaf, at=number: leaf[at], skies)
-        maps = [
-            on_coarse(estimate, galaxies_of(options.seed, number, sky, kind), grid_of(name))
-            for kind in SKIES
-        ]
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, np.stack(maps).astype(np.float16))
-    read = [np.load(kept / f"{stem}-{options.seed}-{n:04d}.npy") for n in range(num)]
+    keep_maps([name], num, skies, kept, options)
+    read = [np.load(kept_path(name, n, kept, options.seed)) for n in range(num)]
     return np.stack(read).astype(float)
 
 
+def keep_maps(names: list[str], num: int, skies: ClusterSky, kept: Path, options: Any) -> None:
+    """Make the maps that are not there yet, all methods in one field after the other."""
+    files = {
+        (n, name): kept_path(name, n, kept, options.seed) for n in range(num) for name in names
+    }
+    missing = {at: path for at, path in files.items() if not path.exists()}
+    estimates = {name: estimator_of(name, options) for name in {name for _, name in missing}}
+    for number in tqdm(sorted({n for n, _ in missing}), "fields", disable=None):
+        sky = jax.tree.map(lambda leaf, at=number: leaf[at], skies)
+        galaxies = [galaxies_of(options.seed, number, sky, kind) for kind in SKIES]
+        binned: dict[Grid, list[ShearMap]] = {}
+        for name in (name for n, name in missing if n == number):
+            grid = grid_of(name)
+            if grid not in binned:
+                binned[grid] = [bin_cluster(each, grid) for each in galaxies]
+            maps = [on_coarse(estimates[name], data) for data in binned[grid]]
+            with atomic_path(missing[number, name]) as temporary, open(temporary, "wb") as stream:
+                np.save(stream, np.stack(maps).astype(np.float16))
+
+
+def kept_path(name: str, number: int, kept: Path, seed: int) -> Path:
+    return kept / f"{name.partition(':')[0]}{weights_tag(name)}-{seed}-{number:04d}.npy"
+
+
+@cache
 def weights_tag(name: str) -> str:
     """Of trained methods the first digits of their weights' sha256: others make other maps."""
     if name.startswith("cnn:"):
@@ -211,14 +229,14 @@ def spectrum_of(options: Any) -> PowerSpectrum:
     return smooth_power(np.stack([source[n] for n in range(20)]), source.pixel_arcmin)
 
 
-def on_coarse(estimate: Estimator, galaxies: ClusterGalaxies, grid: Grid) -> np.ndarray:
+def on_coarse(estimate: Estimator, data: ShearMap) -> np.ndarray:
     """The map in the pixels of the network's output, without the rim that it does not know."""
-    found = estimate(jax.random.key(0), bin_cluster(galaxies, grid)).convergence
-    if grid is FINE:
+    found = estimate(jax.random.key(0), data).convergence
+    if data.grid == FINE:
         return inner(found[2::3, 2::3][:166, :166])
-    if grid is COARSE:
+    if data.grid == COARSE:
         return inner(found)
-    return inner(resampled(found, grid))
+    return inner(resampled(found, data.grid))
 
 
 def resampled(field: jax.Array, grid: Grid) -> np.ndarray:

@@ -44,6 +44,8 @@ KIND = "cluster network"
 
 _SHIPPED = "hong_clusters.npz"
 
+_AT_ONCE = 4  # fields of a mosaic, for which the kernels' FFTs are made once
+
 _SIGMA = 7 / (60 * math.sqrt(8 * math.log(2))) / PIXEL_ARCMIN  # pixels
 _HALF = 4  # taps of the kernel on either side, 5 sigma
 _FAR = math.exp(-0.5 * 3**2)
@@ -148,11 +150,14 @@ def mosaic(model: ClusterNetwork, data: ShearMap, step: int = 19) -> Mosaic:
     kept = slice(BORDER, side - BORDER)
     tall, wide = (output_side(n) for n in images.shape[1:])
     total, number = np.zeros((tall, wide)), np.zeros((tall, wide))
-    for row in _starts(tall, side, step):
-        for column in _starts(wide, side, step):
-            found = np.asarray(_apply(model, images, (POOL * row, POOL * column)))
+    starts = [(y, x) for y in _starts(tall, side, step) for x in _starts(wide, side, step)]
+    for first in range(0, len(starts), _AT_ONCE):
+        part = starts[first : first + _AT_ONCE]
+        filled = (part + starts)[: min(_AT_ONCE, len(starts))]  # one size for all batches
+        found = np.asarray(_apply(model, images, POOL * jnp.asarray(filled)))
+        for (row, column), one in zip(part, found, strict=False):
             place = slice(row, row + side), slice(column, column + side)
-            total[place][kept, kept] += found[kept, kept]
+            total[place][kept, kept] += one[kept, kept]
             number[place][kept, kept] += 1
     mean = np.where(number > 0, total / np.maximum(number, 1), 0)
     full = []
@@ -173,12 +178,10 @@ def _starts(tall: int, side: int, step: int) -> list[int]:
 
 
 @jax.jit
-def _apply(model: ClusterNetwork, images: jax.Array, start: tuple[Any, Any]) -> jax.Array:
+def _apply(model: ClusterNetwork, images: jax.Array, starts: jax.Array) -> jax.Array:
     size = (images.shape[0], model.side, model.side)
-    field = jax.lax.dynamic_slice(images, (0, *start), size)
-    return (
-        model.scale.astype(images.dtype) * apply_hong(model.network, model.params, field[None])[0]
-    )
+    fields = jax.vmap(lambda at: jax.lax.dynamic_slice(images, (0, at[0], at[1]), size))(starts)
+    return model.scale.astype(images.dtype) * apply_hong(model.network, model.params, fields)
 
 
 def write_cluster_network(
