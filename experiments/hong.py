@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from common import HERE, arguments, save
 from hong_pictures import draw_maps, draw_masses
-from hong_scores import PUBLISHED, judged, mass_and_place, scatter_of_runs
+from hong_scores import PUBLISHED, gain_over_runs, judged, mass_and_place, scatter_of_runs
 from tqdm import tqdm
 
 from jaxmap.catalog import ShearMap
@@ -104,11 +104,17 @@ def main() -> None:
     }
     rng = np.random.default_rng(options.seed)
     means = {name: maps.mean(axis=0) for name, maps in found.items()}
+    repeated = [name for name, maps in found.items() if len(maps) > 1]
     for index, kind in enumerate(SKIES):
         figures[kind] = {name: judged(maps[:, index], truths, rng) for name, maps in means.items()}
-        for name, maps in found.items():
-            if len(maps) > 1:
-                figures[kind][name]["runs"] = scatter_of_runs(maps[:, :, index], truths, rng)
+        for name in repeated:
+            runs = found[name][:, :, index]
+            figures[kind][name]["runs"] = scatter_of_runs(runs, truths, rng) | {
+                "others_gain_in_correlation": {
+                    other: gain_over_runs(maps[:, index], runs, truths)
+                    for other, maps in means.items()
+                }
+            }
     save(options, options.name, figures)
     draw_masses(means, truths, true, COARSE.pixel_arcmin, options.out / f"{options.name}.png")
     draw_maps(means, truths, options.out / f"{options.name}_maps.png")

@@ -62,8 +62,6 @@ def judged(maps: np.ndarray, truths: np.ndarray, rng: np.random.Generator) -> di
     residual = maps - truths
     third = maps.shape[1] // 3
     middle = residual[:, third:-third, third:-third].mean(axis=(1, 2))
-    pairs = zip(maps, truths, strict=True)
-    correlation = np.array([np.corrcoef(m.ravel(), t.ravel())[0, 1] for m, t in pairs])
     rmse = np.sqrt((residual**2).mean(axis=(1, 2)))
     return {
         "R": ratio(maps, truths)._asdict(),
@@ -76,9 +74,22 @@ def judged(maps: np.ndarray, truths: np.ndarray, rng: np.random.Generator) -> di
         "offset_arcmin": interval(PIXEL_ARCMIN * offsets)._asdict(),
         "catastrophic": [float(far.mean()), float(far[rows].mean(axis=1).std())],
         "rmse": mean_and_error(rmse),
-        "correlation": mean_and_error(correlation),
+        "correlation": mean_and_error(correlations(maps, truths)),
         "mean_error_middle": mean_and_error(middle),
     }
+
+
+def correlations(maps: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """With the truth, of every field."""
+    pairs = zip(maps, truths, strict=True)
+    return np.array([np.corrcoef(m.ravel(), t.ravel())[0, 1] for m, t in pairs])
+
+
+def gain_over_runs(maps: np.ndarray, runs: np.ndarray, truths: np.ndarray) -> tuple[float, float]:
+    """Correlation less the mean one of independent runs, field by field: mean and its error."""
+    return mean_and_error(
+        correlations(maps, truths) - np.mean([correlations(run, truths) for run in runs], axis=0)
+    )
 
 
 def projected_masses(maps: np.ndarray, true: list[tuple[float, float, float]]) -> list[float]:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.signal import convolve, correlate
@@ -39,26 +38,33 @@ def test_parameters_and_output_of_the_published_sizes(width, count):
 
 
 @pytest.mark.parametrize("way", [convolve_valid, convolve_full])
-def test_fft_and_direct_convolutions_agree_with_their_gradients(way, dtype):
+@pytest.mark.parametrize(
+    ("width", "shape"), [(7, (21, 18)), pytest.param(49, (58, 52), marks=pytest.mark.slow)]
+)
+def test_fft_convolutions_are_right_with_their_gradients(way, width, shape, dtype):
+    """Against direct sums in float64. Direct sums in float32 are no truth: in gradients of the
+    published size they err by 1.3e-5 (``experiments/benchmarks/hong_network.py``)."""
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.normal(size=(2, 3, 21, 18)), dtype)
-    kernel = jnp.asarray(rng.normal(size=(7, 7, 3, 4)), dtype)
+    images = rng.normal(size=(2, 3, *shape)).astype(dtype)
+    kernel = rng.normal(size=(width, width, 3, 4)).astype(dtype)
+    side = 1 - width if way is convolve_valid else width - 1
+    cotangent = rng.normal(size=(2, 4, shape[0] + side, shape[1] + side)).astype(dtype)
 
-    @jax.jit
-    def both(images, kernel):
-        found = []
-        for fft in (True, False):
-            value, pull_back = jax.vjp(lambda x, w, fft=fft: way(x, w, fft), images, kernel)
-            found.append([value, *pull_back(jnp.sin(value))])
-        return found
+    def with_gradients(images, kernel, cotangent, fft):
+        value, pull_back = jax.vjp(lambda x, w: way(x, w, fft), images, kernel)
+        return [value, *pull_back(cotangent)]
 
+    calculate = jax.jit(with_gradients, static_argnames="fft")
+    with jax.enable_x64(True):
+        wide = (np.asarray(each, np.float64) for each in (images, kernel, cotangent))
+        truth = [np.asarray(each) for each in calculate(*wide, fft=False)]
     limit = 1e-5 if dtype == np.float32 else 1e-12
-    for fast, slow in zip(*both(images, kernel), strict=True):
-        assert fast.shape == slow.shape and fast.dtype == dtype
-        assert np.abs(fast - slow).max() < limit * np.abs(slow).max()
+    for found, true in zip(calculate(images, kernel, cotangent, fft=True), truth, strict=True):
+        assert found.shape == true.shape and found.dtype == dtype and true.dtype == np.float64
+        assert np.abs(found - true).max() < limit * np.abs(true).max()
     mode, of = ("valid", correlate) if way is convolve_valid else ("full", convolve)
-    expected = sum(of(images[1, i], kernel[:, :, i, 2], mode, "direct") for i in range(3))
-    np.testing.assert_allclose(both(images, kernel)[0][0][1, 2], expected, rtol=1e-4, atol=1e-4)
+    expected = sum(of(images[1, i], kernel[:, :, i, 2], mode, "fft") for i in range(3))
+    np.testing.assert_allclose(truth[0][1, 2], expected, atol=limit * np.abs(expected).max())
 
 
 def test_fast_sizes_hold_the_image():
