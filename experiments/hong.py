@@ -116,8 +116,12 @@ def main() -> None:
                 }
             }
     save(options, options.name, figures)
-    draw_masses(means, truths, true, COARSE.pixel_arcmin, options.out / f"{options.name}.png")
-    draw_maps(means, truths, options.out / f"{options.name}_maps.png")
+    shown = {
+        f"{name} mean of {len(maps)}" if len(maps) > 1 else name: means[name]
+        for name, maps in found.items()
+    }
+    draw_masses(shown, truths, true, COARSE.pixel_arcmin, options.out / f"{options.name}.png")
+    draw_maps(shown, truths, options.out / f"{options.name}_maps.png")
 
 
 def paths(text: str) -> tuple[Path, ...]:
@@ -125,14 +129,16 @@ def paths(text: str) -> tuple[Path, ...]:
 
 
 def variants_of(weights: tuple[Path, ...]) -> dict[str, list[Path]]:
-    """Files of weights by architecture and loss."""
+    """Files of weights by architecture and loss; among others the shipped one is one by itself."""
     found: dict[str, list[Path]] = {}
+    shipped = read_cluster_network()[1]["sha256"]
     for path in weights:
         header = read_cluster_network(path)[1]
         network, training = header["network"], header["training"]
         loss = training["settings"].get("clusters", {}).get("loss", Clusters.loss)
         more = " 4 channels" * (network["channels"] == 4) + " no skip" * (not network["skip"])
         more += " m3" * (network["skip4"] == "m3")
+        more += " shipped" * (len(weights) > 1 and header["sha256"] == shipped)
         found.setdefault(f"cnn {network['width']} {loss}{more}", []).append(path)
     return found
 

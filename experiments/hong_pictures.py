@@ -29,7 +29,9 @@ def label(name: str) -> str:
     """What a method is called in pictures."""
     kind, *more = name.split()
     if kind == "cnn" and more:
-        return f"network {more[0]} × {more[0]}, {' '.join(more[1:])}"
+        width, loss, *others = more
+        title = f"network {width} × {width}, {loss.replace('mse', 'MSE')}"
+        return f"{title}\n{' '.join(others)}" if others else title
     return LABELS.get(name, name)
 
 

@@ -34,17 +34,17 @@ def _table(kind: str, *more: str) -> Callable[[Any], str]:
 
 
 def _variants(figures: Any) -> str:
-    def told(name: str, kind: str) -> str:
-        row = figures[kind][name]
-        mass, d = row["mass_ratio"]["median"], row["D"]["mean"]
+    def told(row: Any) -> str:
         if "runs" not in row:
-            return f"{d:.2f}, {mass:.3f}"
+            return f"{row['D']['mean']:.2f}, {row['mass_ratio']['median']:.3f}"
         runs = row["runs"]["mean_and_std"]
-        return "{:.2f} ± {:.2f}, {:.3f} ± {:.3f} (ten runs)".format(*runs["D"], *runs["mass_ratio"])
+        return "{:.2f} ± {:.2f}, {:.3f} ± {:.3f}".format(*runs["D"], *runs["mass_ratio"])
 
-    return "D, mass ratio (and behind stars): " + "; ".join(
-        f"{name}: {told(name, 'clear')} ({told(name, 'stars')})" for name in figures["clear"]
+    rows = (
+        f"{name}{' (ten runs)' * ('runs' in row)}: {told(row)} ({told(figures['stars'][name])})"
+        for name, row in figures["clear"].items()
     )
+    return f"{figures['fields']} fields, D, mass ratio (behind stars): {'; '.join(rows)}"
 
 
 def _pixels(*columns: str) -> Callable[[Any], str]:
