@@ -39,6 +39,8 @@ html_theme_options = {
 }
 html_show_sourcelink = False
 default_role = "py:obj"
+# Following, it takes a constant for a part of its class's module, and links that back to nowhere.
+viewcode_follow_imported_members = False
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "substitution"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

@@ -95,6 +95,22 @@ def test_checks_of_links_can_fail():
     assert not malformed("arXiv:2302.03026, arXiv:1202.0302. doi:10.1051/0004-6361/202243054")
 
 
+def test_links_of_the_built_site(tmp_path, monkeypatch):
+    """`make docs` ends with this check."""
+    monkeypatch.syspath_prepend(DOCS)
+    from built_links import broken_links
+
+    (tmp_path / "one.html").write_text('<h1 id="a"></h1><a href="two.html#b"></a><a href="#a"/>')
+    (tmp_path / "two.html").write_text('<a name="b"></a><a href="https://x.y/z"></a>')
+    assert broken_links(tmp_path) == []
+    (tmp_path / "two.html").write_text('<a href="one.html?v=1#c"></a><a href="three.html"></a>')
+    assert broken_links(tmp_path) == [
+        "one.html: two.html#b",
+        "two.html: one.html?v=1#c",
+        "two.html: three.html",
+    ]
+
+
 def test_files_named_in_the_pages_exist():
     """Paths in back-ticks, from the top or from the page's folder."""
     names = 0
