@@ -139,7 +139,8 @@ ITEMS: list[Item] = [
                _columns(row, "median", "scatter"), _shipped(name),
                f"{MOCKS}; 2000 clusters of 1e14 to 1e15"))),
     *(Item(f"Table 3, {LABELS[name]}", "dynamics.py", DYNAMICS,
-           ", ".join(f"{one} {value:.2f}" for one, value in row.items()), _table3(name), MOCKS)
+           ", ".join(f"{one} {value:.2f}" for one, value in row.items()), _table3(name),
+           f"{MOCKS}; variance sigma0² + sigma1² 100/N, for Eq. 13 is not legible in our copy")
       for name, row in TABLE3.items()),
     *(Item(f"Table 4, {LABELS[name]}", "dynamics.py", DYNAMICS, _drift(row), _table4(name),
            f"{MOCKS}; the published width is like that of one draw")

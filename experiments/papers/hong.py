@@ -48,7 +48,7 @@ def _pixels(*columns: str) -> Callable[[Any], str]:
         return "; ".join(
             f"{called(name)}: "
             + ", ".join(
-                f"{column} {row[column][0]:.3f} ± {row[column][1]:.3f}" for column in columns
+                f"{column} {row[column][0]:.4f} ± {row[column][1]:.4f}" for column in columns
             )
             for name, row in rows.items()
             if name != "truth" or "skewness" in columns

@@ -20,24 +20,25 @@ def _estimator(name: str) -> Callable[[Any], str]:
     return lambda figures: _score(figures["table1"][name])
 
 
-def _power(power: dict[str, list[float]], other: str) -> str:
-    """Range of the power of samples over another's, above ell = 1000."""
-    rows = zip(power["ell"], power["mean"], power[other], strict=True)
-    ratios = [mean / expected for ell, mean, expected in rows if ell > 1000]
+def _power(power: dict[str, list[float]], one: str, other: str) -> str:
+    """Range of the ratio of two of the spectra above ell = 1000."""
+    rows = zip(power["ell"], power[one], power[other], strict=True)
+    ratios = [value / expected for ell, value, expected in rows if ell > 1000]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def _fig6(figures: Any) -> str:
     power = figures["table1"]["mean_of_samples"]["power"]
     return (
-        f"power of samples over the map's, ell > 1000: {_power(power, 'truth')}; over the "
-        f"theory's: {_power(power, 'prior')}"
+        f"power above ell = 1000, samples over the map: {_power(power, 'mean', 'truth')}, over "
+        f"the theory: {_power(power, 'mean', 'prior')}; the map over the theory: "
+        f"{_power(power, 'truth', 'prior')}"
     )
 
 
 def _fig11(figures: Any) -> str:
     power = figures["cosmos"]["diagnostics"]["power"]
-    return f"power of COSMOS samples over the theory's, ell > 1000: {_power(power, 'prior')}"
+    return f"power above ell = 1000, samples over the theory: {_power(power, 'mean', 'prior')}"
 
 
 def _fig9(figures: Any) -> str:
