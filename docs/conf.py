@@ -56,6 +56,8 @@ nb_merge_streams = True
 # The file of the cache holds all that a notebook's outputs depend on but jaxmap's own code.
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 suppress_warnings = ["mystnb.unknown_mime_type"]
+if nb_execution_mode == "off":
+    suppress_warnings.append("myst-nb.lexer")  # only the kernel tells the language
 
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, in the notebooks' kernels
 
