@@ -50,8 +50,9 @@ def _variants(figures: Any) -> str:
         runs = row["runs"]["mean_and_std"]
         return "{:.2f} ± {:.2f}, {:.3f} ± {:.3f}".format(*runs["D"], *runs["mass_ratio"])
 
+    stars = figures["stars"]
     rows = (
-        f"{called(name)}{' (ten runs)' * ('runs' in row)}: {told(row)} ({told(figures['stars'][name])})"
+        f"{called(name)}{' (ten runs)' * ('runs' in row)}: {told(row)} ({told(stars[name])})"
         for name, row in figures["clear"].items()
     )
     return f"{figures['fields']} fields, D, mass ratio (behind stars): {'; '.join(rows)}"
@@ -148,7 +149,7 @@ ITEMS: list[Item] = [
     Item("Fig. 12, null test", "hong_checks.py", ("hong_checks.json", "hong_checks.png"),
          "KS symmetric about 0, CNN skewed, its tail at 10", _null_test,
          "other error of measurement of the galaxies' shapes; filters of 19 pixels, not 49"),
-    Item("Fig. 13, architectures", "hong.py --name hong_variants",
+    Item("Fig. 13, architectures", "hong.py --methods cnn --num 30 --name hong_variants --weights FILES",
          ("hong_variants.json", "hong_variants_maps.png", "hong_variants.png"),
          "much alike, but for no skip, which is blurred", nothing, VARIANTS),
     Item("Table 2, Table 3, KS and CNN", "hong.py", ("hong.json",),
@@ -157,7 +158,7 @@ ITEMS: list[Item] = [
     Item("Table 2, Table 4, CNN with bright stars", "hong.py", ("hong.json",),
          "D 3.66; mass ratio 0.554; offset 1.53 arcmin", _table("stars", "offset"),
          f"{SKIES}; the shipped network"),
-    Item("Table 3, Table 4, other architectures", "hong.py --name hong_variants",
+    Item("Table 3, Table 4, other architectures", "hong.py --methods cnn --num 30 --name hong_variants --weights FILES",
          ("hong_variants.json",),
          "D 4.09 to 4.62, mass ratio 0.720 to 0.789 (without skips 5.04, -1.329); behind stars "
          "4.22 to 4.93, 0.386 to 0.448", _variants, VARIANTS),
