@@ -12,6 +12,7 @@ SKIES = (
     "clusters of our halo-model light cone, not of N-body simulations; filters of 19 pixels, not 49"
 )
 FIGURES = ("hong_figures.json", "hong_figures.png")
+OF_VARIANTS = "hong.py --methods cnn --num 30 --name hong_variants --weights FILES"
 VARIANTS = (
     "clusters of our halo-model light cone, not of N-body simulations; trained on 24 000 fields "
     "each where the paper's saw 200 000, at another learning rate; 4 channels and no skip with "
@@ -149,7 +150,7 @@ ITEMS: list[Item] = [
     Item("Fig. 12, null test", "hong_checks.py", ("hong_checks.json", "hong_checks.png"),
          "KS symmetric about 0, CNN skewed, its tail at 10", _null_test,
          "other error of measurement of the galaxies' shapes; filters of 19 pixels, not 49"),
-    Item("Fig. 13, architectures", "hong.py --methods cnn --num 30 --name hong_variants --weights FILES",
+    Item("Fig. 13, architectures", OF_VARIANTS,
          ("hong_variants.json", "hong_variants_maps.png", "hong_variants.png"),
          "much alike, but for no skip, which is blurred", nothing, VARIANTS),
     Item("Table 2, Table 3, KS and CNN", "hong.py", ("hong.json",),
@@ -158,7 +159,7 @@ ITEMS: list[Item] = [
     Item("Table 2, Table 4, CNN with bright stars", "hong.py", ("hong.json",),
          "D 3.66; mass ratio 0.554; offset 1.53 arcmin", _table("stars", "offset"),
          f"{SKIES}; the shipped network"),
-    Item("Table 3, Table 4, other architectures", "hong.py --methods cnn --num 30 --name hong_variants --weights FILES",
+    Item("Table 3, Table 4, other architectures", OF_VARIANTS,
          ("hong_variants.json",),
          "D 4.09 to 4.62, mass ratio 0.720 to 0.789 (without skips 5.04, -1.329); behind stars "
          "4.22 to 4.93, 0.386 to 0.448", _variants, VARIANTS),
