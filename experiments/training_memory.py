@@ -26,7 +26,19 @@ from jaxmap.training.layouts import GivenFields
 from jaxmap.training.memory import training_memory
 from jaxmap.training.settings import training_from
 
-KINDS = ("denoiser", "score", "deepmass-survey", "gan", "hong")
+SIZES = {
+    "denoiser": (128, 2),
+    "score": (360, 2),
+    "deepmass-survey": (128, 2),
+    "gan": (384, 2),
+    "hong": (386, 4),
+}
+"""Side and batch. Of ``score`` as in ``experiments/training/paper.toml``, but 2 of its 32 maps, for
+memory goes with their number; of ``gan`` as in ``gan_cosmos.toml``, with its critic; of ``hong``
+the published side and width, in the batches of ``hong_clusters.toml``. The others are smaller than
+they are trained."""
+
+CRITIC = [16, 32, 64, 64, 64, 64]
 MIB = 2**20
 
 
@@ -36,6 +48,8 @@ def settings_of(kind: str, side: int, batch: int) -> dict[str, Any]:
     table = {"kind": kind, "schedule": {"num_steps": 2}, "maps": maps, "layouts": layouts}
     if kind in ("deepmass-survey", "gan"):
         table["survey"] = {"size": [side // 2, side // 2], "margin": side // 4}
+    if kind == "gan":
+        table["gan"] = {"critic": CRITIC}
     if kind == "hong":
         maps["pixel_arcmin"] = 0.4
         layouts[0]["side"] = 84
@@ -93,9 +107,9 @@ def measured(kind: str, side: int, batch: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     options = arguments(
         __doc__,
-        kinds={"nargs": "*", "default": KINDS, "choices": KINDS},
-        side={"type": int, "default": 128},
-        batch={"type": int, "default": 4},
+        kinds={"nargs": "*", "default": list(SIZES), "choices": SIZES},
+        side={"type": int, "help": "default: by kind, SIZES in this script"},
+        batch={"type": int, "help": "default: by kind"},
         alone={"action": "store_true", "help": "one kind, in this process"},
     )
     if options.alone:
@@ -105,10 +119,14 @@ def main() -> None:
     kept = options.out / "training_memory.json"
     rows = json.loads(kept.read_text())["kinds"] if kept.exists() else {}
     for kind in options.kinds:
-        # A size that the network of Hong et al. has parts of.
-        side = 101 if kind == "hong" else 64 if options.quick else options.side
+        side, batch = (
+            given or usual
+            for given, usual in zip((options.side, options.batch), SIZES[kind], strict=True)
+        )
+        if options.quick:  # of Hong et al. a size that their network has parts of
+            side = 101 if kind == "hong" else 64
         command = [sys.executable, __file__, "--alone", "--kinds", kind]
-        command += ["--seed", str(options.seed), "--side", str(side), "--batch", str(options.batch)]
+        command += ["--seed", str(options.seed), "--side", str(side), "--batch", str(batch)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{kind}: {done.stderr[-2000:]}")

@@ -25,6 +25,10 @@ and result. Of a network, the shipped one's; annealed chains under it hold 1.14 
 does (`jaxmap.program_memory`). ``hong`` works on parts of one size, which are not counted here."""
 
 
+PARTS = {"hong": 0}
+"""Bytes beside, whatever the size of the field."""
+
+
 def check_map_memory(
     method: str, shape: tuple[int, int], margin: int | None, num_samples: int = 0, drawn: int = 0
 ) -> None:
