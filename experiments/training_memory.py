@@ -2,7 +2,8 @@
 
 Every kind of training in a process of its own: the estimate from its operations, what XLA sets
 aside for the compiled step, and the growth of resident memory while the step runs (compiling left
-out). A step is compiled as a whole here; CPU only.
+out); and what a training asks to be free, which should be no less. A step is compiled as a whole
+here; CPU only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from common import arguments, save
 from jaxmap.spectra import power_spectrum
 from jaxmap.train_command import TASKS
 from jaxmap.training.layouts import GivenFields
-from jaxmap.training.memory import training_memory
+from jaxmap.training.memory import asked_memory, training_memory
 from jaxmap.training.settings import training_from
 
 SIZES = {
@@ -59,7 +60,8 @@ def settings_of(kind: str, side: int, batch: int) -> dict[str, Any]:
 
 def maps_for(kind: str, side: int, seed: int) -> GivenFields:
     """Noise; with a bump in the middle where clusters are looked for."""
-    side = 84 if kind == "hong" else side
+    # Wider than the square that is cut out about a cluster.
+    side = 128 if kind == "hong" else side
     maps = 0.003 * np.random.default_rng(seed).normal(size=(2, side, side))
     if kind == "hong":
         x = np.arange(side) - side / 2
@@ -131,6 +133,10 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(f"{kind}: {done.stderr[-2000:]}")
         rows[kind] = json.loads(done.stdout.splitlines()[-1])
+        for name, row in rows.items():
+            asked = asked_memory(name, row["foreseen_mib"] * MIB) / MIB
+            row["asked_mib"] = round(asked)
+            row["asked_over_measured"] = round(asked / row["measured_mib"], 2)
         save(options, "training_memory", {"kinds": rows})
 
 

@@ -231,6 +231,12 @@ def test_memory_of_a_map_is_foreseen(monkeypatch):
     with pytest.raises(ValueError, match="--num-samples"):
         check_map_memory("wiener", (500, 500), 0, 1000)
     check_map_memory("wiener", (250, 250), 0, 10)
+    # The network of Hong et al. takes memory for a part, however small the field.
+    monkeypatch.setattr(machine, "_free_memory", lambda: 100 * 2**20)
+    check_map_memory("ks", (386, 386), 0)
+    with pytest.raises(ValueError, match="a hong map of 386 x 386"):
+        check_map_memory("hong", (386, 386), 0)
+    monkeypatch.setattr(machine, "_free_memory", lambda: 300 * 2**20)
     # Devices draw eight samples at once, whether these are kept in memory or in files.
     monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
     check_map_memory("dlposterior", (250, 250), 0)
