@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import test_training_loop as toys
 from jaxmap import files, machine
 from jaxmap.catalog import ShearMap, shear_map
 from jaxmap.estimators import SampledPosterior, memory
-from jaxmap.estimators.memory import PLANES, check_map_memory
+from jaxmap.estimators.memory import PARTS, PLANES, check_map_memory
 from jaxmap.flags import METHODS
 from jaxmap.grid import Grid
 from jaxmap.map_command import check_size
@@ -216,6 +217,13 @@ def test_no_part_of_a_file_is_taken_for_the_whole(tmp_path, name):
         part.write_bytes(content[:length])
         with pytest.raises(ValueError, match="part-"):
             READERS[name](part)
+
+
+def test_cluster_maps_take_no_more_than_is_foreseen():
+    kept = Path(__file__).parents[1] / "experiments" / "results" / "map_memory.json"
+    found = json.loads(kept.read_text())
+    assert found["planes"] < PLANES["hong"] < 2 * found["planes"]
+    assert found["part_mib"] < PARTS["hong"] / 2**20 < 2 * found["part_mib"]
 
 
 def test_memory_of_a_map_is_foreseen(monkeypatch):
