@@ -12,6 +12,7 @@ Fields are kept in runs/ as they are judged: a run that is stopped goes on.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from common import HERE, arguments, real_data, save
@@ -36,12 +37,13 @@ def main() -> None:
         __doc__,
         sampler={"default": "eps", "help": "eps (the default), gibbs, hmc or hmc-fast"},
         num={"type": int, "default": 100, "help": "fields (default: %(default)s)"},
+        weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
         chunk={"type": int, "help": "samples drawn at once"},
     )
     num, num_samples = (3, 9) if options.quick else (options.num, 39)
     case = read_case(real_data(options) / "ktng" / "table1.npz")
     survey = middle_of_survey(case.shear, (SIDE, SIDE))
-    denoiser, domain, header = read_denoiser()
+    denoiser, domain, header = read_denoiser(options.weights)
     recipe = map_recipe(
         survey.grid,
         "light-cone",
@@ -64,6 +66,7 @@ def main() -> None:
     if options.sampler == "eps":
         wiener = Wiener(denoiser.spectrum, num_samples, margin=0, chunk=num_samples)
         estimators = {"wiener": wiener, "dlposterior": learned}
+    tag = f"-{header['sha256'][:12]}" if options.weights else ""
     for name, estimator in estimators.items():
         report = calibrate(
             estimator,
@@ -71,7 +74,7 @@ def main() -> None:
             num,
             spectrum=denoiser.spectrum,
             seed=options.seed,
-            out=None if options.quick else HERE.parent / "runs" / f"calibration_{name}",
+            out=None if options.quick else HERE.parent / "runs" / f"calibration_{name}{tag}",
             identity={"weights": header["sha256"], "side": SIDE, "num_samples": num_samples},
             progress=shown,
         )

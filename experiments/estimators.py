@@ -5,7 +5,9 @@ with its noise; each estimator sees the same data, and ratios are to the exact W
 same field. GLIMPSE and MCALens are also run for other thresholds on the first fields, which is
 where their defaults come from, never on the benchmark. The rows of a field are kept in
 `runs/estimators` as they come, so that a stopped run goes on; `--fresh METHOD` scores a method anew
-(after a new training). Writes results/estimators.json, estimators_g1.png (Remy et al., Fig. G.1).
+(after a new training). The published DeepMass and the conditional GAN are for one survey each: give
+their weights, of ``training/deepmass_benchmark.toml`` and ``gan_benchmark.toml``. Writes
+results/estimators.json, estimators_g1.png (Remy et al., Fig. G.1).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.demo import sky_power, sky_redshifts
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.estimators import (
+    ConditionalGAN,
     DeepMass,
     Estimator,
     KaiserSquires,
@@ -33,6 +36,7 @@ from jaxmap.estimators import (
     MCALens,
     SampledPosterior,
     Sparse,
+    SurveyDeepMass,
     Wiener,
 )
 from jaxmap.metrics import accuracy_observed
@@ -42,6 +46,7 @@ from jaxmap.simulation.baryons import TNG_BARYONS
 from jaxmap.simulation.build import build_light_cone
 from jaxmap.simulation.lightcone import halo_light_cone
 from jaxmap.spectra import PowerSpectrum, read_power_spectrum
+from jaxmap.survey_network_files import read_generator, read_survey_denoiser
 
 PUBLISHED = {
     "ks": (2.40e-2, 0.57),
@@ -59,9 +64,9 @@ THRESHOLDS = {"glimpse": (4.0, 5.0, 6.0), "mcalens": (3.0, 4.0, 5.0)}
 simulate = jax.jit(halo_light_cone, static_argnums=2)
 
 
-def methods_for(spectrum: PowerSpectrum, phase) -> dict[str, Estimator]:
-    """The estimators of the table; on a periodic grid."""
-    return {
+def methods_for(spectrum: PowerSpectrum, phase, options) -> dict[str, Estimator]:
+    """The estimators of the table; on a periodic grid, but for those trained with a margin."""
+    methods: dict[str, Estimator] = {
         "ks": KaiserSquires(1.0, margin=0),
         "ksplus": KSPlus(1.0, margin=0),
         "wiener": Wiener(spectrum, num_samples=0, margin=0, phase=phase),
@@ -69,12 +74,21 @@ def methods_for(spectrum: PowerSpectrum, phase) -> dict[str, Estimator]:
         "mcalens": MCALens(spectrum, margin=0, phase=phase),
         "deepmass": DeepMass(read_denoiser(None)[0], margin=0),
     }
+    if options.survey_deepmass:
+        model, survey, _ = read_survey_denoiser(options.survey_deepmass)
+        methods["deepmass, one survey"] = SurveyDeepMass(model, survey)
+    if options.gan:
+        generator, survey, _ = read_generator(options.gan)
+        methods["gan"] = ConditionalGAN(generator, survey, num_samples=8)
+    return methods
 
 
 def main() -> None:
     options = arguments(
         __doc__,
         num={"type": int, "default": 50, "help": "simulated fields (default: %(default)s)"},
+        survey_deepmass={"type": Path, "help": "weights of the published DeepMass"},
+        gan={"type": Path, "help": "weights of a conditional GAN"},
         fresh={"default": "", "help": "a method whose kept rows are not to be used"},
         runs={"type": Path, "default": HERE.parent / "runs" / "estimators"},
     )
@@ -108,7 +122,7 @@ def field_rows(number: int, case: Case, kept: Path, options) -> dict[str, dict[s
     path = kept / f"{options.seed}-{number:04d}.json"
     rows = json.loads(path.read_text()) if path.exists() else {}
     rows.pop(options.fresh, None)
-    methods = methods_for(sky_power(), spin2_phase)
+    methods = methods_for(sky_power(), spin2_phase, options)
     if methods.keys() <= rows.keys():
         return rows
     truth, data = field_of(number, case, options.seed)
@@ -180,7 +194,7 @@ def thresholds(case: Case, num: int, options) -> dict[str, dict[str, float]]:
 def on_benchmark(case: Case, options) -> dict[str, Any]:
     """Table 1 of the paper, and Fig. G.1 with all maps on one scale of colours."""
     spectrum = read_power_spectrum(real_data(options) / "ktng" / "power_spectrum.npy")
-    methods = methods_for(spectrum, two_map_phase)
+    methods = methods_for(spectrum, two_map_phase, options)
     plain = Sparse(
         3.0, num_reweightings=0, debias=False, with_b_mode=False, margin=0, phase=two_map_phase
     )

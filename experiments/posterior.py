@@ -13,6 +13,7 @@ Writes results/posterior.json, posterior_table1.png, posterior_cosmos.png and po
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,10 @@ PUBLISHED = {
 
 
 def main() -> None:
-    options = arguments(__doc__)
-    denoiser, domain, _ = read_denoiser()
+    options = arguments(
+        __doc__, weights={"type": Path, "help": "a denoiser's file; default: the shipped one"}
+    )
+    denoiser, domain, _ = read_denoiser(options.weights)
     key = jax.random.key(options.seed)
     num = 4 if options.quick else 64
     case = read_case(real_data(options) / "ktng" / "table1.npz")

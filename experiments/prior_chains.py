@@ -45,8 +45,11 @@ HIGH = (0.1, 0.2, 0.3, 0.5, 2.0)
 
 
 def main() -> None:
-    options = arguments(__doc__)
-    denoiser, _, _ = read_denoiser()
+    options = arguments(
+        __doc__,
+        weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
+    )
+    denoiser, _, _ = read_denoiser(options.weights)
     stamp = Grid((STAMP, STAMP), PIXEL)
     gaussian = GaussianPrior(mode_variance(denoiser.spectrum, stamp))
     priors: dict[str, Prior] = {"gaussian": gaussian, "learned": DenoiserPrior(denoiser, stamp)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -34,9 +35,12 @@ HOLE = (slice(10, 26), slice(30, 50))
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(
+        __doc__,
+        weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
+    )
     num_fields, num = (1, 4) if options.quick else (2, 32)
-    denoiser, domain, _ = read_denoiser()
+    denoiser, domain, _ = read_denoiser(options.weights)
     cone = build_light_cone(GRID, sky_redshifts(), baryons=TNG_BARYONS)
     draw_sky = jax.jit(halo_light_cone, static_argnums=2)
     steps = {"eps": None, "gibbs": 8 if options.quick else 32, "hmc-fast": None}

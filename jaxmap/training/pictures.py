@@ -27,8 +27,13 @@ from jaxmap.training.settings import Training
 _ERROR = "its error"  # the one panel with a scale of its own
 
 
+_SPIKE = 2.0  # times the level that nine in ten points are below
+
+
 def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiener") -> None:
     """Mean square error against steps, by kind or level of noise.
+
+    A spike, as after a step too long, is cut off: the rest would be a flat line.
 
     Args:
         path: of the picture.
@@ -37,14 +42,22 @@ def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiene
     """
     figure = new_figure(6.5, 4.0)
     axes = figure.add_subplot()
+    shown = [1.0]
     for number, kind in enumerate(rows[0]["train"]["ratio"]):
         for part, style in (("train", "-"), ("validation", "o")):
             points = [(row["step"], row[part]["ratio"][kind]) for row in rows if part in row]
             steps, ratios = np.array([p for p in points if p[1] is not None]).reshape(-1, 2).T
+            shown.extend(ratios)
             name = kind if part == "train" else None
             axes.plot(steps, ratios, style, color=f"C{number}", label=name, alpha=0.8)
     axes.axhline(1, color="0.5", lw=1)
-    axes.set(xlabel="step", ylabel=f"mean square error / {over}", title="points: validation")
+    least, usual, highest = np.quantile(shown, (0, 0.9, 1))
+    title = "points: validation"
+    if highest > _SPIKE * max(usual, 1):
+        room = 0.1 * (max(usual, 1) - least)
+        axes.set_ylim(least - room, max(usual, 1) + room)
+        title += f"; highest, cut off: {highest:.3g}"
+    axes.set(xlabel="step", ylabel=f"mean square error / {over}", title=title)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130, bbox_inches="tight")
 
