@@ -29,7 +29,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --duration
 
 # What users type runs in the default float32; all else in float64, files of maps in both.
 QUICK := not slow and not release
-COMMANDS := tests/test_cli.py tests/test_benchmark.py tests/test_readme.py
+COMMANDS := tests/test_cli.py tests/test_cli_refusals.py tests/test_benchmark.py tests/test_readme.py
 test: setup
 	@$(PYTEST) -m "$(QUICK)" $(COMMANDS:%=--ignore=%)
 	@JAX_ENABLE_X64=false $(PYTEST) -m "$(QUICK)" $(COMMANDS) \
@@ -75,6 +75,7 @@ docs: setup notebooks
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[docs]"
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@$(BIN)/python docs/built_links.py docs/_build/html
 	@echo "Wrote docs/_build/html/index.html"
 
 clean:

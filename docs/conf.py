@@ -39,6 +39,8 @@ html_theme_options = {
 }
 html_show_sourcelink = False
 default_role = "py:obj"
+# Following, it takes a constant for a part of its class's module, and links that back to nowhere.
+viewcode_follow_imported_members = False
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "substitution"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -54,6 +56,8 @@ nb_merge_streams = True
 # The file of the cache holds all that a notebook's outputs depend on but jaxmap's own code.
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 suppress_warnings = ["mystnb.unknown_mime_type"]
+if nb_execution_mode == "off":
+    suppress_warnings.append("myst-nb.lexer")  # only the kernel tells the language
 
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, in the notebooks' kernels
 

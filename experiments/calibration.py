@@ -15,19 +15,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common import HERE, arguments, real_data, save
+from common import HERE, arguments, save
+from cosmos_fields import cosmos_fields
 
-from jaxmap.benchmark import read_case
-from jaxmap.calibration import MockFields, calibrate, draw_report
-from jaxmap.calibration.mocks import middle_of_survey
+from jaxmap.calibration import calibrate, draw_report
 from jaxmap.calibration.report import lines_of
-from jaxmap.demo import sky_redshifts
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.estimators import Estimator, SampledPosterior, Wiener
 from jaxmap.methods import build_sampler
-from jaxmap.simulation.baryons import TNG_BARYONS
-from jaxmap.simulation.recipe import map_recipe
-from jaxmap.simulation.streaming import build_simulator
 
 SIDE = 128
 
@@ -41,18 +36,8 @@ def main() -> None:
         chunk={"type": int, "help": "samples drawn at once"},
     )
     num, num_samples = (3, 9) if options.quick else (options.num, 39)
-    case = read_case(real_data(options) / "ktng" / "table1.npz")
-    survey = middle_of_survey(case.shear, (SIDE, SIDE))
     denoiser, domain, header = read_denoiser(options.weights)
-    recipe = map_recipe(
-        survey.grid,
-        "light-cone",
-        sky_shape=survey.grid.shape,
-        redshifts=sky_redshifts(),
-        baryons=TNG_BARYONS,
-        seed=options.seed,
-    )
-    fields = MockFields(build_simulator(recipe), survey)
+    fields = cosmos_fields(options, SIDE)
     figures: dict[str, Any] = {"side": SIDE, "weights": header["sha256"]}
     learned = SampledPosterior(
         denoiser,

@@ -32,7 +32,7 @@ def arguments(
 ) -> argparse.Namespace:
     """``--out`` for figures and JSON, ``--quick`` for a run of seconds, ``--data``, ``--seed``.
 
-    Further flags as keywords: their settings for ``add_argument``.
+    Further flags as keywords: their settings for ``add_argument``. The folder of ``--out`` is made.
     """
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "results", help="default: %(default)s")
@@ -41,7 +41,9 @@ def arguments(
     parser.add_argument("--seed", type=int, default=seed, help="default: %(default)s")
     for name, settings in extra.items():
         parser.add_argument(f"--{name}", **settings)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options
 
 
 def real_data(options: argparse.Namespace) -> Path:
@@ -117,7 +119,6 @@ def save(options: argparse.Namespace, name: str, figures: dict[str, Any]) -> Non
         "run_seconds": round(time.perf_counter() - BEGAN, 1),
         **figures,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{name}.json"
     path.write_text(json.dumps(record, indent=1, default=float) + "\n")
     print(json.dumps(figures, indent=1, default=float))

@@ -170,7 +170,7 @@ def _drift(
     rates = np.array(table4["rates"])
     for name in names:
         low, median, high = np.array(table4[name]["curve"]).T
-        published = TABLE4[name][1]
+        published = TABLE4[name]["width"]
         axis.fill_between(rates, low, high, color=COLOURS[name], alpha=0.2, lw=0)
         axis.plot(
             rates, median, "o-", ms=3, color=COLOURS[name],

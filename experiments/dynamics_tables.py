@@ -13,14 +13,13 @@ HEADS = ("median", "+84 %", "-16 %", "scatter", "skewness", "kurtosis", "count b
 
 def with_spread(name: str, rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Mean over seeds and standard deviation, beside the published values."""
-    published = TABLE2.get(name.removesuffix("_raw"))
     found: dict[str, Any] = {}
     for column in COLUMNS:
         values = np.array([row[column] for row in rows])
         found[column] = float(values.mean())
         if len(values) > 1:
             found[f"{column}_spread"] = float(values.std(ddof=1))
-    return {**found, "published": dict(zip(COLUMNS, published or (), strict=True))}
+    return {**found, "published": TABLE2[name.removesuffix("_raw")]}
 
 
 def targets(scatter: Mapping[str, Sequence[float]]) -> dict[str, Any]:

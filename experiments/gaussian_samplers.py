@@ -22,43 +22,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import arguments, new_figure, real_data, save
-from gaussian_calibration import real_modes
+from gaussian_case import (
+    CROP,
+    EDGES,
+    SMALL,
+    WHOLE,
+    Case,
+    Covariance,
+    cosmos_like,
+    standard_error,
+)
+from gaussian_draws import (
+    FLOOR,
+    eps,
+    eps_quotient,
+    guided,
+    hmc_quotient,
+    sweeps,
+    unadjusted,
+    unguided,
+)
 
 from jaxmap.annealed_posterior import AnnealedPosterior, FourierPreconditioner
-from jaxmap.catalog import ShearMap, shear_map
-from jaxmap.gaussian_posterior import gaussian_fluctuation, solve_information
-from jaxmap.grid import Grid
+from jaxmap.catalog import ShearMap
+from jaxmap.gaussian_posterior import gaussian_fluctuation
 from jaxmap.likelihood import ShearLikelihood
-from jaxmap.operators import convergence_from_shear, shear_from_convergence
-from jaxmap.posterior import (
-    gaussian_mean,
-    gibbs_sweep,
-    information_of,
-    posterior_denoiser,
-    sample_diffusion,
-)
-from jaxmap.prior import GaussianPrior
-from jaxmap.sampling import hmc
+from jaxmap.operators import convergence_from_shear
 from jaxmap.sampling.annealing import sample_annealed
-from jaxmap.sampling.diffusion import ancestral, integrate, noise_levels
-from jaxmap.sampling.probability_flow import flow_to_zero
 from jaxmap.sampling.schedule import PRECONDITIONED
-from jaxmap.spectra import mode_variance, read_power_spectrum
 
-EDGES = np.array([100, 1300, 2700, 5000, 9000, 16000, 37000])
-CROP = (slice(32, 160), slice(30, 158))
-SMALL = (slice(32, 96), slice(30, 94))
-WHOLE = (slice(None), slice(None))
 TARGET, BIAS_TARGET = 0.02, 0.05
-LARGEST = 2.0
-FLOOR = 6e-3
-"""A tenth of the least noise."""
-GUIDED_STEPS = 200
-UNADJUSTED = (0.8, 10)
-"""Step and trajectories of the control without Metropolis."""
 
 Draw = Callable[[jax.Array, ShearMap], jax.Array]
-Covariance = Callable[[jax.Array], jax.Array]
 Row = dict[str, Any]
 
 
@@ -97,96 +92,6 @@ def main() -> None:
             row["off_target"] = off_target(row)
     save(options, "gaussian_samplers", figures)
     draw(options.out / "gaussian_samplers.png", figures)
-
-
-def cosmos_like(seed: int, folder: Path, crop: tuple) -> tuple[ShearMap, GaussianPrior]:
-    """Shear of a Gaussian map on a periodic grid, with a crop of the real mask and noise."""
-    with np.load(folder / "ktng" / "table1.npz") as file:
-        mask, std = file["mask"][crop] > 0, file["noise_std"][:, crop[0], crop[1]]
-    grid = Grid(mask.shape, 0.29)
-    spectrum = read_power_spectrum(folder / "ktng" / "power_spectrum.npy")
-    prior = GaussianPrior(mode_variance(spectrum, grid))
-    key_truth, key_noise = jax.random.split(jax.random.key(seed))
-    std = jnp.asarray(np.where(mask, std, 0), float)
-    noise = jax.lax.complex(*(std * jax.random.normal(key_noise, std.shape)))
-    shear = shear_from_convergence(prior.sample(key_truth), grid) + noise
-    return shear_map(shear, grid, noise_std=std), prior
-
-
-class Case:
-    """A posterior with its exact mean, and its exact variances by probes."""
-
-    def __init__(self, data: ShearMap, prior: GaussianPrior, seed: int, num_probes: int) -> None:
-        self.data, self.prior, self.seed = data, prior, seed
-        self.nothing = replace(data, shear=jnp.zeros_like(data.shear))
-        self.rng = np.random.default_rng(seed)
-        self.mask = np.asarray(data.mask)
-        self.band = np.digitize(np.abs(np.asarray(data.grid.ell())), EDGES) - 1
-        self.band[0, 0] = -1
-        self.covariance = covariance_of(data.weight, prior, data.grid)
-        self.mean = self.covariance(information_of(data))
-        self.probes = self.make_probes(num_probes)
-        self.exact_by_probe = self.by_probe(self.variance_along, self.probes)
-        # Where all modes of a band are probed the trace has no error.
-        counts = [(self.band == index).sum() for index in range(len(EDGES) - 1)]
-        self.all_probed = [len(v) == n for v, n in zip(self.probes, [*counts, 0, 0], strict=True)]
-        # A sampler of known law is compared probe by probe, draws with the trace itself: of pixels
-        # that takes more probes.
-        more = [self.signs(region, 8 * num_probes) for region in (self.mask, ~self.mask)]
-        values = self.exact_by_probe[:-2] + self.by_probe(self.variance_along, more)
-        self.exact = [float(np.mean(v)) for v in values]
-        self.exact_error = [
-            0.0 if whole else float(standard_error(v))
-            for v, whole in zip(values, self.all_probed, strict=True)
-        ]
-
-    def variance_along(self, vector: jax.Array) -> jax.Array:
-        return jnp.sum(vector * self.covariance(vector))
-
-    def signs(self, region: np.ndarray, number: int) -> jax.Array:
-        """Unit vectors of random signs in a region."""
-        signs = self.rng.choice([-1.0, 1.0], (number, *region.shape)) * region
-        return jnp.asarray(signs / np.sqrt(region.sum()), float)
-
-    def make_probes(self, number: int) -> list[jax.Array]:
-        """Unit vectors whose mean quadratic form is the mean variance in a band, or region."""
-        probes = []
-        for index in range(len(EDGES) - 1):
-            inside = self.band == index
-            if inside.sum() <= 4 * number:
-                vectors = np.stack(list(real_modes(inside)))
-            else:
-                modes = np.fft.fft2(self.rng.normal(size=(number, *self.mask.shape)))
-                vectors = np.fft.ifft2(modes / np.abs(modes) * inside).real
-            probes.append(vectors)
-        norms = [np.sqrt(np.sum(v**2, axis=(1, 2), keepdims=True)) for v in probes]
-        bands = [jnp.asarray(v / n, float) for v, n in zip(probes, norms, strict=True)]
-        return bands + [self.signs(region, number) for region in (self.mask, ~self.mask)]
-
-    def by_probe(self, quotient: Covariance, probes: list[jax.Array]) -> list[np.ndarray]:
-        compiled = jax.jit(lambda vectors: jax.lax.map(quotient, vectors))
-        return [np.asarray(compiled(vectors)) for vectors in probes]
-
-    def variances(self, fluctuations: np.ndarray) -> np.ndarray:
-        """Of fields about their mean: power by band, variance observed and masked."""
-        power = np.abs(np.fft.fft2(fluctuations, norm="ortho")) ** 2
-        bands = [power[:, self.band == index].mean(axis=1) for index in range(len(EDGES) - 1)]
-        pixels = [(fluctuations[:, r] ** 2).mean(axis=1) for r in (self.mask, ~self.mask)]
-        return np.stack([*bands, *pixels], axis=1)
-
-    def biases(self, error: np.ndarray) -> dict[str, float]:
-        """Rms of an error of the mean, in units of the posterior's std."""
-        return {
-            name: float(np.sqrt(np.mean(np.asarray(error)[region] ** 2) / variance))
-            for name, region, variance in zip(
-                ("observed", "masked"), (self.mask, ~self.mask), self.exact[-2:], strict=True
-            )
-        }
-
-
-def covariance_of(weight: jax.Array, prior: GaussianPrior, grid: Grid) -> Covariance:
-    solve = partial(solve_information, weight=weight, grid=grid, prior=prior, tolerance=1e-6)
-    return jax.jit(lambda vector: solve(vector)[0])
 
 
 def table_row(ratio: np.ndarray, error: np.ndarray) -> Row:
@@ -236,10 +141,6 @@ def eps_row(case: Case, num_steps: int) -> Row:
     return {**row, "bias": mean_error(case, partial(eps, prior=case.prior, num_steps=num_steps))}
 
 
-def standard_error(values: np.ndarray) -> np.ndarray:
-    return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
-
-
 def mean_error(case: Case, sampler: Draw) -> dict[str, float]:
     key = jax.random.key(case.seed + 7)
     run = jax.jit(sampler)
@@ -270,55 +171,6 @@ def scaled(row: Row, factor: float) -> Row:
     }
     power = {k: (np.asarray(v) * factor**2).tolist() for k, v in row["power_by_band"].items()}
     return {"power_by_band": power, **scaled_row, "bias": row["bias"]}
-
-
-def eps(key: jax.Array, data: ShearMap, prior: GaussianPrior, num_steps: int) -> jax.Array:
-    return sample_diffusion(key, gaussian_mean(prior, data.grid), prior, data, num_steps)
-
-
-def eps_quotient(data: ShearMap, prior: GaussianPrior, num_steps: int) -> Covariance:
-    """v^T T (C + s^2) T^T v."""
-    nothing = replace(data, shear=jnp.zeros_like(data.shear))
-    covariance = covariance_of(data.weight, prior, data.grid)
-    power = prior.amplitude**2
-    variance = power / (1 + power * jnp.mean(data.weight))
-    denoise = posterior_denoiser(gaussian_mean(prior, data.grid), nothing)
-
-    def path(start: jax.Array) -> jax.Array:
-        return integrate(denoise, start, noise_levels(num_steps, LARGEST), variance)
-
-    def quotient(vector: jax.Array) -> jax.Array:
-        back = jax.linear_transpose(path, vector)(vector)[0]
-        return jnp.sum(back * covariance(back)) + LARGEST**2 * jnp.sum(back**2)
-
-    return quotient
-
-
-def hmc_quotient(data: ShearMap, prior: GaussianPrior) -> Covariance:
-    """Of chains in perfect equilibrium at the floor, carried to zero noise."""
-    nothing = replace(data, shear=jnp.zeros_like(data.shear))
-    posterior = AnnealedPosterior(ShearLikelihood(nothing), prior)
-    level = jnp.asarray(FLOOR)
-    weight = data.weight / (1 + FLOOR**2 * data.weight)
-    covariance = covariance_of(weight, GaussianPrior(prior.variance + FLOOR**2), data.grid)
-
-    def quotient(vector: jax.Array) -> jax.Array:
-        flow = partial(flow_to_zero, sigma=level, score=posterior)
-        back = jax.linear_transpose(flow, vector)(vector)[0]
-        return jnp.sum(back * covariance(back))
-
-    return quotient
-
-
-def sweeps(case: Case, key: jax.Array, start: jax.Array, number: int, data: ShearMap) -> jax.Array:
-    """The states of a chain after every sweep."""
-    mean = gaussian_mean(case.prior, case.data.grid)
-
-    def sweep(field: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        field = gibbs_sweep(key, field, mean, case.prior, data, num_steps=4)
-        return field, field
-
-    return jax.lax.scan(sweep, start, jax.random.split(key, number))[1]
 
 
 def gibbs_row(case: Case, num_chains: int, num_sweeps: int) -> Row:
@@ -416,46 +268,6 @@ def square_bias(case: Case, errors: np.ndarray) -> dict[str, dict[str, float]]:
         jackknife = np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2))
         found[name] = {"value": products.sum() / (n * (n - 1)), "standard_error": jackknife}
     return found
-
-
-def unadjusted(key: jax.Array, data: ShearMap, prior: GaussianPrior) -> jax.Array:
-    """From the exact posterior, trajectories that are all accepted."""
-    posterior = AnnealedPosterior(ShearLikelihood(data), prior)
-    fit = FourierPreconditioner(prior.variance, data.weight)
-    step_size, number = UNADJUSTED
-    start = solve_information(information_of(data), data.weight, data.grid, prior)[0]
-    start = start + gaussian_fluctuation(key, data, prior)[0]
-
-    def trajectory(state: hmc.HMCState, key: jax.Array) -> tuple[hmc.HMCState, None]:
-        momentum = jax.random.normal(key, data.grid.shape)
-        return hmc.leapfrog(state, momentum, posterior, step_size, 6, fit)[0], None
-
-    keys = jax.random.split(jax.random.fold_in(key, 1), number)
-    state, _ = jax.lax.scan(trajectory, hmc.init(start, FLOOR, posterior), keys)
-    return flow_to_zero(state.position, state.sigma, posterior)
-
-
-def reverse(key: jax.Array, data: ShearMap, prior: GaussianPrior, denoise: Callable) -> jax.Array:
-    """A stochastic path from the level of the default sampler, in many steps."""
-    keys = jax.random.split(key, 3)
-    start = prior.sample(keys[0]) + LARGEST * jax.random.normal(keys[1], data.grid.shape)
-    power = prior.amplitude**2
-    variance = power / (1 + power * jnp.mean(data.weight))
-    levels = noise_levels(GUIDED_STEPS, LARGEST)
-    return ancestral(keys[2], denoise, start, levels, variance)
-
-
-def guided(key: jax.Array, data: ShearMap, prior: GaussianPrior) -> jax.Array:
-    """The score of the prior plus that of the convolved likelihood, along a reverse diffusion."""
-    posterior = AnnealedPosterior(ShearLikelihood(data), prior)
-    sample = reverse(key, data, prior, lambda x, s: x + s**2 * posterior(x, s))
-    return sample - jnp.mean(sample)
-
-
-def unguided(key: jax.Array, data: ShearMap, prior: GaussianPrior) -> jax.Array:
-    """The control of the control."""
-    denoise = posterior_denoiser(gaussian_mean(prior, data.grid), data)
-    return reverse(key, data, prior, denoise)
 
 
 def draw(path: Path, figures: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from common import arguments, new_figure, save
+from dynamics_published import LABELS
 
 from jaxmap.dynamics.cnn import DEFAULT, fit_cnn
 from jaxmap.dynamics.images import images_of
@@ -90,7 +91,12 @@ def draw(path: Path, shown: ClusterMembers, figures: dict[str, Any]) -> None:
         rows = figures[name]
         axes.plot(rows["epoch"], rows["training_loss"], "o-", label="training, with dropout")
         axes.plot(rows["epoch"], rows["validation_loss"], "o-", label="held out")
-        axes.set(title=f"Fig. 5: {name}", xlabel="epoch", ylabel="mean square error", yscale="log")
+        axes.set(
+            title=f"Fig. 5: {LABELS[name]}",
+            xlabel="epoch",
+            ylabel="mean square error",
+            yscale="log",
+        )
         axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=90)

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from papers import ho, hong, remy, whitney
 from papers.item import Item
@@ -24,23 +25,32 @@ PAPERS = {paper.TITLE: paper.ITEMS for paper in (remy, ho, hong, whitney)}
 def table(items: list[Item], results: Path = RESULTS) -> list[str]:
     """Rows of Markdown; where a result is missing, the reason and how to make it."""
     lines = [
-        "| item | command | output | published | ours | why different |",
-        "|---|---|---|---|---|---|",
+        "| item | command | run time | output | published | ours | why different |",
+        "|---|---|---|---|---|---|---|",
     ]
     for item in items:
         command = f"`python experiments/{item.script}`" if item.script else "none"
         if item.script.startswith("-m"):
             command = f"`python {item.script}`"
         there = [name for name in item.outputs if (results / name).exists()]
-        ours = "none"
+        ours, took = "none", "none"
         if item.outputs and item.outputs[0] in there:
-            ours = item.ours(json.loads((results / item.outputs[0]).read_text()))
+            figures = json.loads((results / item.outputs[0]).read_text())
+            ours, took = item.ours(figures), run_time(figures)
         elif item.script:
             ours = "not run yet: its results are not committed"
         output = ", ".join(f"[{Path(name).name}](results/{name})" for name in there) or "none"
-        cells = (item.name, command, output, item.published, ours, item.why)
+        cells = (item.name, command, took, output, item.published, ours, item.why)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def run_time(figures: Any) -> str:
+    """What the JSON of an experiment or a benchmark says of the time that its run took."""
+    seconds = figures.get("run_seconds", figures.get("environment", {}).get("run_seconds"))
+    if seconds is None:
+        return "not recorded"
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def section(results: Path = RESULTS) -> str:

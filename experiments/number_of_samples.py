@@ -21,17 +21,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import arguments, mean_and_error, new_figure, real_data, save
+from common import arguments, mean_and_error, new_figure, save
+from cosmos_fields import cosmos_fields
 
-from jaxmap.benchmark import read_case
-from jaxmap.calibration import MockFields
-from jaxmap.calibration.mocks import middle_of_survey
-from jaxmap.demo import sky_redshifts
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.estimators import SampledPosterior
-from jaxmap.simulation.baryons import TNG_BARYONS
-from jaxmap.simulation.recipe import map_recipe
-from jaxmap.simulation.streaming import build_simulator
 
 SIDE = 64
 
@@ -39,26 +33,16 @@ SIDE = 64
 def main() -> None:
     options = arguments(__doc__)
     num, most = (2, 8) if options.quick else (8, 64)
-    case = read_case(real_data(options) / "ktng" / "table1.npz")
-    survey = middle_of_survey(case.shear, (SIDE, SIDE))
     denoiser, domain, header = read_denoiser()
-    recipe = map_recipe(
-        survey.grid,
-        "light-cone",
-        sky_shape=survey.grid.shape,
-        redshifts=sky_redshifts(),
-        baryons=TNG_BARYONS,
-        seed=options.seed,
-    )
-    fields = MockFields(build_simulator(recipe), survey)
+    fields = cosmos_fields(options, SIDE)
     estimator = SampledPosterior(denoiser, num_samples=most, domain=domain, margin=0)
-    mask = np.asarray(survey.mask)
     errors, scatters = [], []
     for number in range(num):
         key_field, key_map = jax.random.split(
             jax.random.fold_in(jax.random.key(options.seed), number)
         )
         truth, shear = fields(key_field)
+        mask = np.asarray(shear.mask)
         samples = np.asarray(estimator(key_map, shear).samples)
         if number == 0:
             shown = (np.asarray(truth), samples)

@@ -115,6 +115,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     unknown = [name for name in options.models if name not in SHIPPED]
     if unknown:
         raise ValueError(f"there is no model {unknown[0]!r}; expected some of {', '.join(SHIPPED)}")
+    began = time.perf_counter()
     num = options.num or NUM_EVALUATED[options.quick]
     # Folded in, so that no seed of a training gives the same clusters.
     key_masses, key_mocks = jax.random.split(
@@ -129,6 +130,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         record = {
             "models": found,
             "clusters": "synthetic halo-model mocks, not MDPL2",
+            "run_seconds": round(time.perf_counter() - began, 1),
             **origin(options, None),
         }
         with atomic_path(options.json) as path:

@@ -18,12 +18,17 @@ def describe_input(catalog: ShearCatalog, shear: ShearMap, shape_noise: float, s
     counts = np.asarray(shear.counts)
     observed = counts > 0
     ra, dec = shear.grid.centre_deg
-    density = counts.sum() / (observed.sum() * shear.grid.pixel_arcmin**2)
+    density = counts.mean() / shear.grid.pixel_arcmin**2
+    inside = counts.sum() / observed.sum()
+    # Few in each and most of them empty: pixels too fine, rather than gaps.
+    sparse = observed.mean() < 0.5 and inside < 2
     return (
         f"{len(catalog):,} galaxies from {source}, {int(counts.sum()):,} of them in the field "
-        f"({density:.1f} per arcmin2 observed, shape noise {shape_noise:.3f} per component).\n"
+        f"({density:.3g} per arcmin2 of its area, {inside:.3g} in a pixel that holds any; shape "
+        f"noise {shape_noise:.3f} per component).\n"
         f"Field: {nx} x {ny} pixels of {shear.grid.pixel_arcmin:g} arcmin around RA {ra:.4f}, "
-        f"Dec {dec:+.4f}; {observed.mean():.0%} of the pixels hold galaxies."
+        f"Dec {dec:+.4f}; {observed.mean():.0%} of the pixels hold galaxies"
+        + ("; larger ones would hold more (--pixel-arcmin)." if sparse else ".")
     )
 
 

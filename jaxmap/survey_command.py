@@ -20,6 +20,7 @@ from jaxmap.survey.clients import Cluster
 from jaxmap.survey.cluster import LOG, Report, run_survey
 from jaxmap.survey.forecast import describe, forecast, measure
 from jaxmap.survey.merge import MAPS, Merged, merge_survey
+from jaxmap.survey.patches import Tiling
 from jaxmap.survey.plan import Plan, add_to_record, file_hashes, make_plan, read_plan
 from jaxmap.survey.results import Task, missing_tasks
 
@@ -68,6 +69,8 @@ def run_plan(options: argparse.Namespace) -> int:
         print(_describe_plan(plan))
         print(describe(found))
         print(f"To run it: jaxmap survey run {plan.folder}")
+    if plan.tiling.overlap_arcmin > plan.tiling.cell_arcmin / 2:
+        print(f"jaxmap: warning: {_describe_overlap(plan.tiling)}", file=sys.stderr)
     return 0
 
 
@@ -169,6 +172,17 @@ def _describe_plan(plan: Plan) -> str:
         f"{len(tiling.patches):,} patches of {nx} x {ny} pixels of {tiling.pixel_arcmin:g} arcmin "
         f"({nx * tiling.pixel_arcmin / 60:.2g} x {ny * tiling.pixel_arcmin / 60:.2g} deg), overlap "
         f"{tiling.overlap_arcmin:.3g} arcmin; {plan.settings['method']}{draws}."
+    )
+
+
+def _describe_overlap(tiling: Tiling) -> str:
+    """Why patches that are mostly overlap cost much, and cells four times as wide as it."""
+    return (
+        f"patches reach {tiling.overlap_arcmin:.3g} arcmin beyond cells of "
+        f"{tiling.cell_arcmin:.3g} arcmin, so that the sky is mapped {tiling.times_mapped:.0f} "
+        f"times over; plan larger cells in another folder (--patch-deg "
+        f"{4 * tiling.overlap_arcmin / 60:.2g}), or say how far patches must reach "
+        "(--overlap-arcmin)"
     )
 
 

@@ -54,6 +54,16 @@ def shared() -> Path:
     return folder / "data"
 
 
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """A file of 3000 galaxies without any shear."""
+    from clicatalogs import make_table
+
+    path = tmp_path / "galaxies.fits"
+    make_table().write(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def spectrum() -> PowerSpectrum:
     """A smooth spectrum of about the amplitude and slope of cosmic shear; no cosmology needed."""

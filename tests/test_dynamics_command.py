@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from astropy.table import Table
+from dynamics_published import BANDS
 
 from jaxmap.cli import main
 from jaxmap.dynamics import cnn, model_files
@@ -135,15 +136,7 @@ def test_shipped_estimators_are_as_good_as_documented():
         if name.startswith("cnn"):  # the bands are for one network, as published
             alone = replace(model, params=model.params[:1])(key, clusters)
             scatter[name] = np.std(alone.log10_mass - clusters.log10_mass)
-    bands = {
-        "m_sigma_pure": (0.18, 0.22),
-        "m_sigma_contaminated": (0.30, 0.37),
-        "sdm1d": (0.21, 0.25),
-        "sdm2d": (0.155, 0.19),
-        "cnn1d": (0.15, 0.18),
-        "cnn2d": (0.12, 0.15),
-    }
-    for name, (low, high) in bands.items():
+    for name, (low, high) in BANDS.items():
         # The lower edges are there against mocks that are too easy: within three standard errors.
         assert 0.97 * low < scatter[name] < high, (name, scatter)
     assert max(scatter, key=scatter.__getitem__) == "m_sigma_contaminated"

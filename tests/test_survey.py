@@ -10,6 +10,7 @@ from astropy.table import Table
 from surveyruns import SETTINGS, small_catalog, small_plan, small_spectrum
 
 from jaxmap.catalog import shear_map
+from jaxmap.cli import main
 from jaxmap.estimators import KaiserSquires, Wiener
 from jaxmap.grid import Grid
 from jaxmap.reading.readers import read_shear
@@ -164,6 +165,22 @@ def test_overlap_is_that_of_the_kernel(spectrum):
         data = shear_map(shear, grid, noise_std=np.ones(grid.shape))
         energy += np.asarray(KaiserSquires(4.0, margin=0)(jax.random.key(0), data).convergence) ** 2
     assert energy[beyond].sum() / energy.sum() == pytest.approx(LEFT_OUT, rel=0.01)
+
+
+def test_a_plan_that_is_mostly_overlap_is_warned_of(tmp_path, capsys):
+    Table(table_of(300, np.random.default_rng(0))).write(tmp_path / "galaxies.csv")
+    plan = ["survey", "plan", "--catalog", str(tmp_path / "galaxies.csv"), "--method", "ks", "-q"]
+    plan += ["--smoothing-arcmin", "6", "--pixel-arcmin", "6", "--patch-deg", "1.8"]
+    for overlap, warned in (("60", True), ("50", False)):  # half a cell of 1.83 deg is 55 arcmin
+        run = tmp_path / overlap
+        assert main([*plan, "--overlap-arcmin", overlap, "--out", str(run)]) == 0
+        said = capsys.readouterr().err
+        ny, nx = read_plan(run).tiling.shape
+        times = ny * nx * 36 / (60**2 * 4 * np.pi * np.degrees(1) ** 2 / (12 * 32**2))
+        message = (
+            f"reach 60 arcmin beyond cells of 110 arcmin, so that the sky is mapped {times:.0f}"
+        )
+        assert (message in said) == warned and ("--patch-deg 4" in said) == warned
 
 
 def test_plan_is_kept_and_another_one_refused(tmp_path):

@@ -34,6 +34,7 @@ from jaxmap.spectra import PowerSpectrum
 
 Name = TypeVar("Name")
 
+BEGAN = time.perf_counter()
 SEED = 2025
 PIXEL_ARCMIN = 0.29
 SHAPE_NOISE = 0.3
@@ -76,7 +77,7 @@ def write_json(args: argparse.Namespace, rows: Sequence[Mapping[str, Any]], **mo
 
 
 def environment(args: argparse.Namespace) -> dict[str, Any]:
-    """Versions, machine, seed."""
+    """Versions, machine, seed, and the time that the run has taken."""
     return {
         **{name: importlib.metadata.version(name) for name in ("jaxmap", "jax", "jaxlib", "numpy")},
         "python": platform.python_version(),
@@ -89,6 +90,7 @@ def environment(args: argparse.Namespace) -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "seed": args.seed,
         "quick": args.quick,
+        "run_seconds": round(time.perf_counter() - BEGAN, 1),
     }
 
 

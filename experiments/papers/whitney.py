@@ -18,6 +18,15 @@ def _gan(figures: Any) -> str:
     return "spread of samples over their error: " + ", ".join(told)
 
 
+def _variability(figures: Any) -> str:
+    told = ", ".join(
+        f"{row['std_scatter']:.2f} ({row['number']})"
+        for row in figures["by_number"][:-1]
+        if row["std_scatter"] is not None
+    )
+    return f"relative error of the standard deviation of few samples: {told}"
+
+
 def _numbers(figures: Any) -> str:
     rows = {row["number"]: row for row in figures["by_number"]}
     told = ", ".join(
@@ -40,14 +49,17 @@ ITEMS: list[Item] = [
     Item("Seconds a sample", "posterior.py", ("posterior.json",), "below 1, on a GPU",
          lambda f: f"{f['cost']['seconds_per_sample']:.1f} at 360², on CPU",
          SAMPLER),
-    Item("Seconds a sample, on a GPU", "posterior.py", ("posterior_gpu.json",), "below 1",
+    Item("Seconds a sample, on a GPU",
+         "posterior.py --weights runs/wider/denoiser.npz --out DIR", ("posterior_gpu.json",),
+         "below 1",
          lambda f: f"{f['cost']['seconds_per_sample']:.2g} at 360², in batches of 8",
          f"{SAMPLER}; an H100 beside other work, with the larger network of `wider_network.py`"),
     Item("Regulariser", "gan_ablation.py", ("gan_ablation.json", "gan_ablation.png"),
          "keeps the generator from collapsing", _gan, "small Gaussian fields of known "
          "posterior; on COSMOS it was trained for 500 steps only (`training/gan_benchmark.toml`)"),
     *(Item(what, "number_of_samples.py",
-           ("number_of_samples.json", "number_of_samples.png"), "picture", _numbers,
+           ("number_of_samples.json", "number_of_samples.png"), "picture", ours,
            f"{SAMPLER}; fields of 64² pixels")
-      for what in ("Variability of samples", "Effect of the number of samples")),
+      for what, ours in (("Variability of samples", _variability),
+                         ("Effect of the number of samples", _numbers))),
 ]  # fmt: skip

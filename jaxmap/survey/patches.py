@@ -64,6 +64,16 @@ class Tiling:
         """The grid of any patch, nowhere on the sky: what programs are compiled for."""
         return Grid(self.shape, self.pixel_arcmin)
 
+    @property
+    def cell_arcmin(self) -> float:
+        """Side of a square as large as a cell."""
+        return 60 * cell_side_deg(self.nside)
+
+    @property
+    def times_mapped(self) -> float:
+        """Area of a patch over that of its cell: how many times over the sky is computed."""
+        return self.plane.num_pixels * (self.pixel_arcmin / self.cell_arcmin) ** 2
+
 
 def nearest_nside(side_deg: float, most: int = COUNTS_NSIDE) -> int:
     """The pixelation whose pixels are about so wide."""
