@@ -50,7 +50,8 @@ test-oldest:
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint $(OLDEST)/constraints.txt --editable ".[plot,io,dynamics]" pytest hypothesis
 	@$(OLDEST)/bin/python -m pytest -m "$(QUICK)" -W default tests/test_grid.py tests/test_catalog.py \
-		tests/test_readers.py tests/test_weights.py tests/test_mapfiles.py tests/test_sparse.py
+		tests/test_readers.py tests/test_weights.py tests/test_mapfiles.py tests/test_sparse.py \
+		tests/test_operators.py tests/test_program_memory.py tests/test_training_loop.py
 
 # Lines and branches that the quick and the longer tests run: a table, and
 # experiments/results/covered.json. Longer than `make test test-slow` by about half.

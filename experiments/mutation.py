@@ -45,6 +45,12 @@ TESTS = {
 
 _START = "unfinished, advance, (start, jnp.inf + 0 {} start[0, 0], jnp.asarray(0))"
 _INFINITE = "infinite either way, for the iteration starts from zeros: no difference"
+_FIRST = "state: AnnealingState, score: Score, settings: AnnealingSettings, first: int = {}"
+_CHAIN = "f\"the {{'score' if position else 'position'}} of chain {} is not finite after \""
+_MEANS = "sums.rounds, sums.acceptance / rounds, jnp.sqrt(sums.energy_error {} rounds)"
+_SIZE = "step_size = settings.step_size * (state.chain.sigma / sigmas[{}]) ** settings.step_power"
+_BROKEN = "return ~jnp.all(jnp.isfinite(chain.position) {} jnp.isfinite(chain.score))"
+_SINCE = "written since, notices it"
 _FLOW = "times = jnp.asarray([0, 1 - last_level {} (1 / 3)], position.dtype)"
 SURVIVORS = {
     f"{_START.format('*')} -> {_START.format('**')}": _INFINITE,
@@ -54,6 +60,15 @@ SURVIVORS = {
     "kept = (lower / level) ** 2 -> kept = (lower % level) ** 2": "exact for a Gaussian prior too, "
     "which quick tests sample; test_the_noise_of_an_ancestral_path, written since, was not run on "
     "it",
+    f"{_FIRST.format(0)} -> {_FIRST.format(1)}": "the number of a chain in an error; "
+    f"test_chains_are_numbered_from_zero, {_SINCE}",
+    f"{_CHAIN.format('{first + number}')} -> {_CHAIN.format('{first * number}')}": "the same; "
+    "test_a_score_that_is_not_finite_is_named_with_its_level, stricter since, notices it",
+    f"{_MEANS.format('/')} -> {_MEANS.format('*')}": "no chain of the quick tests made two rounds "
+    f"at a level; test_statistics_of_several_rounds_are_means, {_SINCE}",
+    f"{_SIZE.format(0)} -> {_SIZE.format(' 1')}": "right for any size of steps, which are accepted "
+    f"or not; test_a_round_is_made_of_steps, {_SINCE}",
+    f"{_BROKEN.format('&')} -> {_BROKEN.format('*')}": "of truth values the same: no difference",
 }
 """Why a mutant may survive, by what it changes (the line before and after)."""
 

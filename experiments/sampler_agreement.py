@@ -51,7 +51,7 @@ def main() -> None:
         )
         std = np.full(GRID.shape, NOISE_STD)
         std[HOLE] = 0
-        noise = jax.lax.complex(*(std * jax.random.normal(key_noise, (2, *GRID.shape))))
+        noise = jax.lax.complex(*(std[None] * jax.random.normal(key_noise, (2, *GRID.shape))))
         shear = shear_from_convergence(draw_sky(key_sky, cone, cone.grid), GRID) + noise
         data = shear_map(shear, GRID, noise_std=std)
         found, costs = {}, {}

@@ -2,7 +2,8 @@
 
 Every kind of training in a process of its own: the estimate from its operations, what XLA sets
 aside for the compiled step, and the growth of resident memory while the step runs (compiling left
-out). A step is compiled as a whole here; CPU only.
+out); and what a training asks to be free, which should be no less. A step is compiled as a whole
+here; CPU only.
 """
 
 from __future__ import annotations
@@ -23,10 +24,22 @@ from common import arguments, save
 from jaxmap.spectra import power_spectrum
 from jaxmap.train_command import TASKS
 from jaxmap.training.layouts import GivenFields
-from jaxmap.training.memory import training_memory
+from jaxmap.training.memory import asked_memory, training_memory
 from jaxmap.training.settings import training_from
 
-KINDS = ("denoiser", "score", "deepmass-survey", "gan", "hong")
+SIZES = {
+    "denoiser": (128, 2),
+    "score": (360, 2),
+    "deepmass-survey": (128, 2),
+    "gan": (384, 2),
+    "hong": (386, 4),
+}
+"""Side and batch. Of ``score`` as in ``experiments/training/paper.toml``, but 2 of its 32 maps, for
+memory goes with their number; of ``gan`` as in ``gan_cosmos.toml``, with its critic; of ``hong``
+the published side and width, in the batches of ``hong_clusters.toml``. The others are smaller than
+they are trained."""
+
+CRITIC = [16, 32, 64, 64, 64, 64]
 MIB = 2**20
 
 
@@ -36,6 +49,8 @@ def settings_of(kind: str, side: int, batch: int) -> dict[str, Any]:
     table = {"kind": kind, "schedule": {"num_steps": 2}, "maps": maps, "layouts": layouts}
     if kind in ("deepmass-survey", "gan"):
         table["survey"] = {"size": [side // 2, side // 2], "margin": side // 4}
+    if kind == "gan":
+        table["gan"] = {"critic": CRITIC}
     if kind == "hong":
         maps["pixel_arcmin"] = 0.4
         layouts[0]["side"] = 84
@@ -45,7 +60,8 @@ def settings_of(kind: str, side: int, batch: int) -> dict[str, Any]:
 
 def maps_for(kind: str, side: int, seed: int) -> GivenFields:
     """Noise; with a bump in the middle where clusters are looked for."""
-    side = 84 if kind == "hong" else side
+    # Wider than the square that is cut out about a cluster.
+    side = 128 if kind == "hong" else side
     maps = 0.003 * np.random.default_rng(seed).normal(size=(2, side, side))
     if kind == "hong":
         x = np.arange(side) - side / 2
@@ -93,9 +109,9 @@ def measured(kind: str, side: int, batch: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     options = arguments(
         __doc__,
-        kinds={"nargs": "*", "default": KINDS, "choices": KINDS},
-        side={"type": int, "default": 128},
-        batch={"type": int, "default": 4},
+        kinds={"nargs": "*", "default": list(SIZES), "choices": SIZES},
+        side={"type": int, "help": "default: by kind, SIZES in this script"},
+        batch={"type": int, "help": "default: by kind"},
         alone={"action": "store_true", "help": "one kind, in this process"},
     )
     if options.alone:
@@ -105,14 +121,22 @@ def main() -> None:
     kept = options.out / "training_memory.json"
     rows = json.loads(kept.read_text())["kinds"] if kept.exists() else {}
     for kind in options.kinds:
-        # A size that the network of Hong et al. has parts of.
-        side = 101 if kind == "hong" else 64 if options.quick else options.side
+        side, batch = (
+            given or usual
+            for given, usual in zip((options.side, options.batch), SIZES[kind], strict=True)
+        )
+        if options.quick:  # of Hong et al. a size that their network has parts of
+            side = 101 if kind == "hong" else 64
         command = [sys.executable, __file__, "--alone", "--kinds", kind]
-        command += ["--seed", str(options.seed), "--side", str(side), "--batch", str(options.batch)]
+        command += ["--seed", str(options.seed), "--side", str(side), "--batch", str(batch)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{kind}: {done.stderr[-2000:]}")
         rows[kind] = json.loads(done.stdout.splitlines()[-1])
+        for name, row in rows.items():
+            asked = asked_memory(name, row["foreseen_mib"] * MIB) / MIB
+            row["asked_mib"] = round(asked)
+            row["asked_over_measured"] = round(asked / row["measured_mib"], 2)
         save(options, "training_memory", {"kinds": rows})
 
 

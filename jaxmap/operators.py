@@ -7,6 +7,7 @@ its input, and accepts any grid size. See `jaxmap.grid` for axes and signs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -165,11 +166,14 @@ def convergence_from_reduced_shear(
 
     def solve_tangent(linear: Callable[[jax.Array], jax.Array], tangent: jax.Array) -> jax.Array:
         # A Neumann series: the linear part is the identity plus the same contraction. A fixed
-        # number of terms keeps the solve transposable, which reverse-mode gradients need.
-        def add_term(_: int, solution: jax.Array) -> jax.Array:
-            return tangent + solution - linear(solution)
+        # number of terms keeps the solve transposable, which reverse-mode gradients need; JAX 0.7
+        # transposes the loop only if nothing linear comes into its turns but by what it carries.
+        def add_term(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, None]:
+            term, total = carry
+            term = term - linear(term)
+            return (term, total + term), None
 
-        return jax.lax.fori_loop(0, max_iterations, add_term, tangent)
+        return jax.lax.scan(add_term, (tangent, tangent), None, length=max_iterations)[0][1]
 
     start = jnp.zeros(reduced.shape, reduced.real.dtype)
     return jax.lax.custom_root(lambda kappa: kappa - update(kappa), start, solve, solve_tangent)

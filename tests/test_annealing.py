@@ -111,6 +111,44 @@ def test_evaluations_per_step():
     np.testing.assert_allclose(per_step, 6 + 1 / QUICK.steps_per_level)
 
 
+def test_a_round_is_made_of_steps():
+    """Two rounds of a chain against their steps, with the keys and sizes that these should have."""
+    keys = jax.random.split(KEY, len(START))
+    identity = Partial(hmc.identity)
+    after = advance_rounds(keys, begin(START, SCORE, QUICK), SCORE, QUICK, identity)
+    step = jax.jit(lambda key, chain, size: hmc.step(key, chain, SCORE, size, 3, 4, 0.5, identity))
+    position, infos = START[1], []
+    for first, sigma in ((0, 1.0), (4, 0.6)):
+        chain = hmc.init(position, jnp.asarray(sigma), SCORE)
+        for number in range(first, first + 4):
+            chain, info = step(jax.random.fold_in(keys[1], number), chain, 0.3 * sigma**0.5)
+            infos.append(info)
+        position = chain.position
+    np.testing.assert_allclose(after.chain.position[1], position, rtol=1e-10)
+    np.testing.assert_allclose(after.chain.sigma, 0.36)
+    statistics = jax.tree.map(lambda leaf: leaf[1], after.statistics)
+    assert statistics.rounds.tolist() == [1, 1, 0, 0, 0, 0]
+    acceptance = np.asarray([info.acceptance for info in infos]).reshape(2, 4)
+    np.testing.assert_allclose(statistics.acceptance[:2], acceptance.mean(axis=1), rtol=1e-10)
+    error = np.asarray([info.energy_error for info in infos]).reshape(2, 4)
+    np.testing.assert_allclose(statistics.energy_error[:2], (error**2).mean(axis=1), rtol=1e-8)
+
+
+def test_statistics_of_several_rounds_are_means():
+    state = begin(START, SCORE, QUICK)
+    sums = state.statistics
+    sums = sums._replace(
+        rounds=sums.rounds.at[:, 1].set(4),
+        acceptance=sums.acceptance.at[:, 1].set(3.0),
+        energy_error=sums.energy_error.at[:, 1].set(1.0),
+    )
+    found = finish(state._replace(statistics=sums), SCORE, QUICK)[1].statistics
+    expected = np.tile([0, 1, 0, 0, 0, 0], (5, 1))
+    np.testing.assert_array_equal(found.rounds, 4 * expected)
+    np.testing.assert_allclose(found.acceptance, 0.75 * expected)
+    np.testing.assert_allclose(found.energy_error, 0.5 * expected)
+
+
 def test_levels():
     sigmas = AnnealingSettings(sigma_start=1.0, sigma_floor=0.8, cooling=0.9).sigmas
     np.testing.assert_allclose(sigmas, [1, 0.9, 0.81, 0.8])
@@ -199,7 +237,7 @@ def score_above(least, variance, x, sigma):
 @pytest.mark.parametrize(
     ("least", "where"),
     [
-        (0.3, r"score of chain \d .* after \d+ rounds, at level 4 of 6 \(sigma = 0.216\)"),
+        (0.3, r"score of chain 3 .* after \d+ rounds, at level 4 of 6 \(sigma = 0.216\)"),
         (0.05, r"chain 3 .* from step 2 of 9 of its flow to zero noise on \(from sigma = 0.0699"),
     ],
 )
@@ -207,6 +245,13 @@ def test_a_score_that_is_not_finite_is_named_with_its_level(least, where):
     score = Partial(score_above, least, VARIANCE)
     with pytest.raises(FloatingPointError, match=f"{where}.*check the units .*raise sigma_floor"):
         sample_annealed(KEY, START, score, QUICK, first=3)
+
+
+def test_chains_are_numbered_from_zero():
+    score = Partial(score_above, 0.9, VARIANCE)
+    state = begin(START, SCORE, QUICK)
+    with pytest.raises(FloatingPointError, match=r"^chain 0 is not finite from step"):
+        finish(state, score, QUICK)
 
 
 @pytest.mark.slow

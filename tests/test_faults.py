@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import test_training_loop as toys
 from jaxmap import files, machine
 from jaxmap.catalog import ShearMap, shear_map
 from jaxmap.estimators import SampledPosterior, memory
-from jaxmap.estimators.memory import PLANES, check_map_memory
+from jaxmap.estimators.memory import PARTS, PLANES, check_map_memory
 from jaxmap.flags import METHODS
 from jaxmap.grid import Grid
 from jaxmap.map_command import check_size
@@ -218,6 +219,13 @@ def test_no_part_of_a_file_is_taken_for_the_whole(tmp_path, name):
             READERS[name](part)
 
 
+def test_cluster_maps_take_no_more_than_is_foreseen():
+    kept = Path(__file__).parents[1] / "experiments" / "results" / "map_memory.json"
+    found = json.loads(kept.read_text())
+    assert found["planes"] < PLANES["hong"] < 2 * found["planes"]
+    assert found["part_mib"] < PARTS["hong"] / 2**20 < 2 * found["part_mib"]
+
+
 def test_memory_of_a_map_is_foreseen(monkeypatch):
     assert PLANES.keys() == set(METHODS)
     shape = (1000, 2000)
@@ -231,6 +239,12 @@ def test_memory_of_a_map_is_foreseen(monkeypatch):
     with pytest.raises(ValueError, match="--num-samples"):
         check_map_memory("wiener", (500, 500), 0, 1000)
     check_map_memory("wiener", (250, 250), 0, 10)
+    # The network of Hong et al. takes memory for a part, however small the field.
+    monkeypatch.setattr(machine, "_free_memory", lambda: 100 * 2**20)
+    check_map_memory("ks", (386, 386), 0)
+    with pytest.raises(ValueError, match="a hong map of 386 x 386"):
+        check_map_memory("hong", (386, 386), 0)
+    monkeypatch.setattr(machine, "_free_memory", lambda: 300 * 2**20)
     # Devices draw eight samples at once, whether these are kept in memory or in files.
     monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
     check_map_memory("dlposterior", (250, 250), 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,8 @@ from jaxmap.spectra import PowerSpectrum
 from jaxmap.training.denoiser_task import denoiser_task
 from jaxmap.training.layouts import GivenFields, Layout
 from jaxmap.training.loop import Task
-from jaxmap.training.memory import check_training_memory, training_memory
-from jaxmap.training.settings import GivenMaps, Training, training_from
+from jaxmap.training.memory import TAKEN, asked_memory, check_training_memory, training_memory
+from jaxmap.training.settings import KINDS, GivenMaps, Training, training_from
 
 
 def vector(size: int) -> jax.ShapeDtypeStruct:
@@ -73,6 +75,17 @@ def tiny(spectrum: PowerSpectrum, *layouts: Layout) -> tuple[Training, Task]:
     )
     fields = GivenFields(jnp.zeros((2, 64, 64)))
     return settings, denoiser_task(settings, fields, fields, spectrum)
+
+
+def test_trainings_ask_for_what_was_measured():
+    """Every kind, and no more than twice as much; what the operations hold would not do."""
+    kept = Path(__file__).parents[1] / "experiments" / "results" / "training_memory.json"
+    rows = json.loads(kept.read_text())["kinds"]
+    assert rows.keys() == set(KINDS)
+    assert all(rows[kind]["foreseen_mib"] < rows[kind]["measured_mib"] for kind in TAKEN)
+    for kind, row in rows.items():
+        asked = asked_memory(kind, row["foreseen_mib"] * 2**20) / 2**20
+        assert 1 < asked / row["measured_mib"] < 2
 
 
 @pytest.mark.slow

@@ -38,7 +38,11 @@ def some_and_all(num: int) -> pytest.MarkDecorator:
 
 
 def run_cases(num: int, strategy: st.SearchStrategy[Any], check: Callable[[Any], None]) -> None:
-    """``check`` with ``num`` cases of a strategy, the same ones every time; shrunk on failure."""
+    """``check`` with ``num`` cases of a strategy, the same ones every time; shrunk on failure.
+
+    Fewer, as of a strategy with few different ones, are a failure too.
+    """
+    seen = 0
 
     @settings(
         max_examples=num,
@@ -49,9 +53,12 @@ def run_cases(num: int, strategy: st.SearchStrategy[Any], check: Callable[[Any],
     )
     @given(strategy)
     def each(case: Any) -> None:
+        nonlocal seen
         check(case)
+        seen += 1
 
     each()
+    assert seen >= num, f"{seen} different cases, expected {num}"
 
 
 def ended(work: Callable[[], Any]) -> Any:
