@@ -25,8 +25,8 @@ BESIDE = 64 * 2**20
 """Bytes that XLA's work takes beside (``experiments/training_memory.py``)."""
 
 TAKEN = {"score": 2.0, "gan": 1.1}
-"""What a step takes on CPUs over what its operations hold, by kind, as measured there. Half of what
-``score`` takes is not what XLA sets aside, but what its convolutions take while they run."""
+"""What a step takes on CPUs over what its operations hold, by kind, as measured there. A good part of
+what ``score`` takes is not what XLA sets aside; perhaps its convolutions take it as they run."""
 
 
 def training_memory(task: Task, schedule: Schedule) -> int:
