@@ -25,7 +25,7 @@ BESIDE = 64 * 2**20
 """Bytes that XLA's work takes beside (``experiments/training_memory.py``)."""
 
 TAKEN = {"score": 2.0, "gan": 1.1}
-"""What a step takes on CPUs over what its operations hold, by kind, as measured there. A good part of
+"""What a step takes on CPUs over what its operations hold, by kind, as measured there. A part of
 what ``score`` takes is not what XLA sets aside; perhaps its convolutions take it as they run."""
 
 
