@@ -12,7 +12,7 @@ SKIES = (
     "clusters of our halo-model light cone, not of N-body simulations; filters of 19 pixels, not 49"
 )
 FIGURES = ("hong_figures.json", "hong_figures.png")
-OF_VARIANTS = "hong.py --methods cnn --num 30 --name hong_variants --weights FILES"
+OF_VARIANTS = "hong.py --methods cnn --name hong_variants --weights FILES"
 VARIANTS = (
     "clusters of our halo-model light cone, not of N-body simulations; trained on 24 000 fields "
     "each where the paper's saw 200 000, at another learning rate; 4 channels and no skip with "
