@@ -157,8 +157,11 @@ def test_interrupted_runs_leave_nothing(catalog, tmp_path, number):
     command += ["--num-samples", "100000", "--out", str(tmp_path / "deep" / "out")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=0)
     assert process.stderr is not None
-    while "posterior samples" not in process.stderr.read(20):
-        pass
+    said = ""
+    while "posterior samples" not in said:
+        read = process.stderr.read(20)
+        assert read, f"it ended by itself ({process.wait()}), and said {said!r}"
+        said += read
     time.sleep(1.5)
     process.send_signal(number)
     rest = process.communicate(timeout=60)[1]
