@@ -4,7 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-release test-oldest coverage lint benchmark docs notebooks clean
+.PHONY: setup demo test test-slow test-release test-oldest test-newest coverage lint benchmark \
+	docs notebooks clean
+
+# Debian's python3 has no ensurepip; virtualenv brings its own pip.
+new_venv = $(1) -m venv $(2) 2>/dev/null || { rm -rf $(2); \
+	$(1) -m pip install --quiet --target $(2)-bootstrap virtualenv \
+	&& PYTHONPATH=$(2)-bootstrap $(1) -m virtualenv --quiet $(2) \
+	&& rm -rf $(2)-bootstrap; }
 
 setup: $(STAMP)
 
@@ -12,11 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once; a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "jaxmap needs Python 3.11 or newer; give one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	@# Debian's python3 has no ensurepip; virtualenv brings its own pip.
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
-		$(PYTHON) -m pip install --quiet --target $(VENV)-bootstrap virtualenv \
-		&& PYTHONPATH=$(VENV)-bootstrap $(PYTHON) -m virtualenv --quiet $(VENV) \
-		&& rm -rf $(VENV)-bootstrap; }
+	@$(call new_venv,$(PYTHON),$(VENV))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[dev]"
 	@touch $@
@@ -42,16 +45,30 @@ test-slow: setup
 test-release: setup
 	@$(PYTEST) -m release
 
-# Does what pyproject.toml declares suffice? The oldest versions, and a part of the tests.
+# Does what pyproject.toml declares suffice? A part of the tests: with the oldest versions, and with
+# the newest on the newest Python that is found here.
+PART := $(addprefix tests/test_,grid.py catalog.py readers.py weights.py mapfiles.py sparse.py \
+	operators.py program_memory.py training_loop.py)
+WITH := --editable ".[plot,io,dynamics]" pytest hypothesis pytest-xdist
+
 OLDEST := .venv-oldest
 test-oldest:
-	@$(PYTHON) -m venv $(OLDEST)
+	@$(call new_venv,$(PYTHON),$(OLDEST))
 	@$(PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint $(OLDEST)/constraints.txt --editable ".[plot,io,dynamics]" pytest hypothesis
-	@$(OLDEST)/bin/python -m pytest -m "$(QUICK)" -W default tests/test_grid.py tests/test_catalog.py \
-		tests/test_readers.py tests/test_weights.py tests/test_mapfiles.py tests/test_sparse.py \
-		tests/test_operators.py tests/test_program_memory.py tests/test_training_loop.py
+		--constraint $(OLDEST)/constraints.txt $(WITH)
+	@echo "Tests with the oldest versions, jax $$($(OLDEST)/bin/python -c 'import jax; print(jax.__version__)')"
+	@$(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" -W default $(PART)
+
+NEWEST := .venv-newest
+NEWER := python3.13 python3.12 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3)
+test-newest:
+	@python=$$(for one in $(NEWER) $(PYTHON); do $$one -c "" 2>/dev/null && echo $$one && break; done); \
+		$(call new_venv,$$python,$(NEWEST))
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade $(WITH)
+	@$(NEWEST)/bin/python -c 'import sys, jax; \
+		print(f"Tests with the newest versions, jax {jax.__version__}, Python {sys.version.split()[0]}")'
+	@$(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" $(PART)
 
 # Lines and branches that the quick and the longer tests run: a table, and
 # experiments/results/covered.json. Longer than `make test test-slow` by about half.
@@ -79,4 +96,4 @@ docs: setup notebooks
 	@echo "Wrote docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) $(OLDEST) jaxmap-demo docs/_build docs/_made
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) jaxmap-demo docs/_build docs/_made

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,7 @@ def main() -> None:
         ktng = np.load(table, allow_pickle=False)["convergence"]
         truth = {name: np.asarray(value) for name, value in field_statistics(ktng).items()}
         figures["ktng"] = {name: against(values, truth) for name, values in rows.items()}
+        figures["ktng"]["how_rare"] = how_rare(rows["light cone"], truth)
     save(options, "simulator", figures)
     example = np.asarray(simulate(jax.random.key(options.seed))[0])[:360, :360]
     draw_statistics(options.out / "simulator.png", figures, rows, ktng)
@@ -244,6 +246,43 @@ def against(fields: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict
         np.sqrt(np.mean(np.concatenate([np.ravel(r["z"]) for r in result.values()]) ** 2))
     )
     return result
+
+
+def how_rare(fields: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, Any]:
+    """How many simulated fields are as far from their mean as the real one: as large a largest z.
+
+    Of many numbers some are beyond 2 sigma by chance, and counts of few peaks have long tails;
+    simulated fields, each against the others, tell how far off is usual.
+    """
+    at_1_arcmin = SMOOTHING.index(1.0)
+
+    def chosen(statistics: dict[str, np.ndarray], at_1: bool) -> np.ndarray:
+        if at_1:
+            quantiles = statistics["quantiles"][..., at_1_arcmin, :]
+            return np.concatenate([quantiles, statistics["peaks_1arcmin"]], axis=-1)
+        lead = statistics["peaks_1arcmin"].shape[:-1]
+        return np.concatenate([v.reshape(*lead, -1) for v in statistics.values()], axis=-1)
+
+    found = {}
+    for name, at_1 in (("quantiles and peaks at 1 arcmin", True), ("all statistics", False)):
+        values, real = chosen(fields, at_1), chosen(truth, at_1)
+        num = len(values)
+        mean, scatter = values.mean(axis=0), values.std(axis=0, ddof=1)
+        # Of a field against the others: without it in their mean and scatter, to first order.
+        largest = np.max(np.abs(values - mean) / scatter, axis=1) * num / (num - 1)
+        of_real = float(np.max(np.abs(real - mean) / scatter))
+        share = float(np.mean(largest >= of_real))
+        found[name] = {
+            "numbers": len(real),
+            "beyond_2_sigma": int(np.sum(np.abs(real - mean) > 2 * scatter)),
+            "beyond_2_sigma_in_simulated_fields": float(
+                np.mean(np.sum(np.abs(values - mean) > 2 * scatter, axis=1))
+            ),
+            "largest_z": of_real,
+            "fields_with_as_large_a_z": share,
+            "error": float(np.sqrt(max(share * (1 - share), 1 / num) / num)),
+        }
+    return found
 
 
 def draw_statistics(path, figures, rows, ktng) -> None:

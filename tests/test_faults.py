@@ -223,7 +223,7 @@ def test_cluster_maps_take_no_more_than_is_foreseen():
     kept = Path(__file__).parents[1] / "experiments" / "results" / "map_memory.json"
     found = json.loads(kept.read_text())
     assert found["planes"] < PLANES["hong"] < 2 * found["planes"]
-    assert found["part_mib"] < PARTS["hong"] / 2**20 < 2 * found["part_mib"]
+    assert found["parts_mib"] < PARTS["hong"] / 2**20 < 2 * found["parts_mib"]
 
 
 def test_memory_of_a_map_is_foreseen(monkeypatch):
