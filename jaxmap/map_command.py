@@ -47,7 +47,13 @@ from jaxmap.outputs import (
 from jaxmap.progress import with_bar
 from jaxmap.reading.readers import read_shear
 from jaxmap.spectra import PowerSpectrum
-from jaxmap.summary import describe_input, describe_map, describe_null_tests, describe_signs
+from jaxmap.summary import (
+    describe_input,
+    describe_map,
+    describe_null_tests,
+    describe_signs,
+    describe_sources,
+)
 
 NULL_KEY = 0x4E554C4C
 """Folded into the seed's key: null tests share no random number with the map."""
@@ -107,6 +113,7 @@ def run_map(options: argparse.Namespace) -> int:
         noise = options.shape_noise or float(np.mean(measured_shape_noise(catalog)))
         print(describe_input(catalog, shear, noise, options.catalog))
         print(describe_signs(signs))
+        print(describe_sources(options.nz, options.spectrum))
         print(describe_map(result, options.method))
         if options.null_tests:
             print(describe_null_tests(result.diagnostics["null_tests"]))

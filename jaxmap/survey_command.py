@@ -23,6 +23,7 @@ from jaxmap.survey.merge import MAPS, Merged, merge_survey
 from jaxmap.survey.patches import Tiling
 from jaxmap.survey.plan import Plan, add_to_record, file_hashes, make_plan, read_plan
 from jaxmap.survey.results import Task, missing_tasks
+from jaxmap.summary import describe_sources
 
 _METHOD = (
     "method", "smoothing_arcmin", "threshold", "reduced_shear", "sampler", "num_steps", "margin",
@@ -67,6 +68,7 @@ def run_plan(options: argparse.Namespace) -> int:
     add_to_record(plan.folder, "forecast", found)
     if not options.quiet:
         print(_describe_plan(plan))
+        print(describe_sources(options.nz, options.spectrum))
         print(describe(found))
         print(f"To run it: jaxmap survey run {plan.folder}")
     if plan.tiling.overlap_arcmin > plan.tiling.cell_arcmin / 2:
