@@ -75,8 +75,9 @@ def main() -> None:
         weights={
             "type": paths,
             "default": (runs / "train" / "hong.npz",),
-            "help": "of networks, with commas, or patterns of their names; those of one architecture and loss are independent "
-            "runs (hong_runs.py), whose mean map counts and whose scatter is given",
+            "help": "of networks, with commas, or patterns of names; those of one architecture and "
+            "loss are independent runs (hong_runs.py), whose mean map counts and whose scatter is "
+            "given",
         },
         runs={"type": Path, "default": runs / "fields"},
         name={"default": "hong", "help": "of the files in --out (default: %(default)s)"},

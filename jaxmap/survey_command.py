@@ -15,6 +15,7 @@ from jaxmap.grid import ARCMIN
 from jaxmap.machine import check_disk
 from jaxmap.methods import build_estimator
 from jaxmap.outputs import settings as settings_of
+from jaxmap.summary import describe_sources
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
 from jaxmap.survey.clients import Cluster
 from jaxmap.survey.cluster import LOG, Report, run_survey
@@ -23,7 +24,6 @@ from jaxmap.survey.merge import MAPS, Merged, merge_survey
 from jaxmap.survey.patches import Tiling
 from jaxmap.survey.plan import Plan, add_to_record, file_hashes, make_plan, read_plan
 from jaxmap.survey.results import Task, missing_tasks
-from jaxmap.summary import describe_sources
 
 _METHOD = (
     "method", "smoothing_arcmin", "threshold", "reduced_shear", "sampler", "num_steps", "margin",
