@@ -121,8 +121,10 @@ def run_map(options: argparse.Namespace) -> int:
     catalog = read_shear(options.catalog, **catalog_options(options))
     pixel = _common_pixel(runs, estimators)
     grid = grid_of_catalog(catalog, pixel, shape=options.size, centre_deg=options.centre)
-    for run in runs:
+    for run, estimator in zip(runs, estimators, strict=True):
         check_size(run, grid, Path(run.out))
+        if isinstance(estimator, HongCNN):
+            estimator.check_pixels(grid)
         if len(runs) > 1:  # alone, it would have its own
             run.pixel_arcmin = pixel
     shear = bin_shear(catalog, grid, options.shape_noise)

@@ -121,6 +121,10 @@ def test_what_can_be_known_is_refused_before_the_work(catalog, tmp_path, capsys)
         (["--method", "ks,gan"], "no GAN is shipped; train one"),
         (["--method", "ks,gan", "--weights", "gan=none.npz"], "there is no file"),
         (["--method", "ks,glimpse", "--unbinned"], "--unbinned is of glimpse, not of ks"),
+        (
+            ["--method", "ks,hong", "--pixel-arcmin", "1"],
+            "pixels are 1 arcmin wide; expected 0.064",
+        ),
         (["--method", "deepmass,hong"], r"0.29 arcmin (deepmass), 0.064 arcmin (hong)"),
     ):
         arguments = ["map", str(catalog), *flags, "--out", str(tmp_path / "out"), "-q"]
