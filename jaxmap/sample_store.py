@@ -79,7 +79,7 @@ class SampleStore:
         needed = self.num * sum(values[0].nbytes for values in chunk.values())
         what = f"{self.num} samples"
         if self.folder is None:
-            check_memory(needed, what, "draw fewer, or keep them in a folder")
+            check_memory(needed, what, "draw fewer, or keep them in a folder", host=True)
             self.arrays = {
                 name: np.empty((self.num, *values.shape[1:]), values.dtype)
                 for name, values in chunk.items()
