@@ -20,6 +20,7 @@ from jaxmap.catalog import ShearMap, shear_map
 from jaxmap.diagnostics import chi2_per_pixel, std_over_error
 from jaxmap.estimators import Estimator
 from jaxmap.grid import Grid
+from jaxmap.mapfiles import read_shear_map
 from jaxmap.metrics import accuracy_observed, accuracy_published
 from jaxmap.operators import two_map_phase
 from jaxmap.spectra import PowerSpectrum, power_spectrum
@@ -100,6 +101,17 @@ def read_case(path: str | Path) -> Case:
         shear=shear_map(fields["shear"], grid, noise_std=noise_std),
         spectrum=spectrum,
     )
+
+
+def read_survey_map(path: str | Path) -> ShearMap:
+    """Pixels, mask and noise of a survey: from a case (``.npz``), or a shear map (``.fits``).
+
+    Raises:
+        ValueError: for a file that is neither.
+        FileNotFoundError: if there is none.
+    """
+    place = Path(path).expanduser()
+    return read_case(place).shear if place.suffix == ".npz" else read_shear_map(place)
 
 
 def _load(path: str | Path) -> dict[str, np.ndarray]:
