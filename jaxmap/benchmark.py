@@ -110,7 +110,7 @@ def read_survey_map(path: str | Path) -> ShearMap:
         ValueError: for a file that is neither.
         FileNotFoundError: if there is none.
     """
-    place = Path(path).expanduser()
+    place = Path(path)
     return read_case(place).shear if place.suffix == ".npz" else read_shear_map(place)
 
 

@@ -57,8 +57,6 @@ def run_calibrate(options: argparse.Namespace) -> int:
             "expected dlposterior or wiener, or intervals for any method (--conformal FILE.npz)"
         )
     out = Path(options.out)
-    if options.mask_from:
-        options.mask_from = str(Path(options.mask_from).expanduser())
     recipe, survey = _survey(options)
     spectrum = light_cone_power(
         recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
@@ -102,8 +100,6 @@ def _run_intervals(options: argparse.Namespace) -> int:
     """``jaxmap calibrate --conformal``: widths that cover the truth of simulated surveys."""
     out, target = Path(options.out), Path(options.conformal).expanduser()
     _check_intervals(options, target)
-    if options.mask_from:
-        options.mask_from = str(Path(options.mask_from).expanduser())
     options.cut = True  # a field whose outside acts, as in the maps to come
     recipe, survey = _survey(options)
     spectrum = light_cone_power(

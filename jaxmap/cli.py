@@ -42,7 +42,7 @@ from jaxmap.train_flags import add_train
 
 PATHS = (
     "catalog", "case", "map", "config", "settings", "folder", "weights", "nz", "spectrum",
-    "conformal", "match", "input", "output", "out", "json",
+    "conformal", "match", "output", "out", "json", "mask_from", "galaxies",
 )  # fmt: skip
 
 
@@ -218,6 +218,7 @@ def _add_replay(subparsers: Any) -> None:
         "--input",
         metavar="FILE",
         action="append",
+        type=os.path.expanduser,
         help="where an input is now, if it was moved; once for each, they are known by content",
     )
     parser.set_defaults(run="replay_command.run_replay", x64=False)

@@ -64,10 +64,9 @@ def origin(
 
 
 def _identified(path: Path) -> dict[str, str]:
-    place = path.expanduser()
-    with place.open("rb") as file:
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": str(place.absolute()), "sha256": digest}
+    return {"path": str(path.absolute()), "sha256": digest}
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         if value is None or name in aside:
             continue
         if name in _FILES:
-            value = str(Path(value).expanduser().absolute())
+            value = str(Path(value).absolute())
         elif name == "size":
             value = f"{value[1]}x{value[0]}"
         elif isinstance(value, tuple):

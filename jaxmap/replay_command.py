@@ -30,7 +30,7 @@ def run_replay(options: argparse.Namespace) -> int:
     record = read_record(options.output)
     command = record["command"]
     settings = dict(record["settings"])
-    given = [Path(path).expanduser() for path in options.input or ()]
+    given = [Path(path) for path in options.input or ()]
     if "input" in record:
         place = _same_input(record["input"], given)
         settings |= {name: str(place) for name in _INPUTS if name in settings}

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,13 @@ from astropy.table import Table
 from clicatalogs import make_table
 
 from jaxmap.binning import bin_shear
-from jaxmap.cli import main
+from jaxmap.cli import build_parser, main
+from jaxmap.config import with_config
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.mapfiles import read_shear_map
 from jaxmap.production.surveys import observed
 from jaxmap.reading.readers import read_shear
+from jaxmap.simulate_survey import survey_and_field
 from jaxmap.simulation.masks import Stars
 from jaxmap.simulation.mock_survey import GivenSurvey
 from jaxmap.simulation.presets import PRESETS
@@ -137,9 +141,6 @@ CASE = {
 
 def described(*flags: str) -> tuple:
     """What flags make of survey and field."""
-    from jaxmap.cli import build_parser
-    from jaxmap.simulate_survey import survey_and_field
-
     return survey_and_field(build_parser().parse_args(["simulate", "survey", *flags]))
 
 
@@ -209,3 +210,17 @@ def test_numbers_joined_by_commas(capsys) -> None:
         with pytest.raises(SystemExit):
             main(["simulate", "survey", flag, value])
         assert f"'{value}'; expected numbers " in capsys.readouterr().err
+
+
+def test_the_page_can_be_typed(tmp_path) -> None:
+    """Every command of the how-to, and its configuration, is one that there is."""
+    page = (Path(__file__).parents[1] / "docs" / "howto" / "mock_surveys.md").read_text()
+    commands = re.findall(r"^jaxmap (.*)$", page, re.M)
+    assert len(commands) == 5
+    parser = build_parser()
+    for command in commands:
+        parser.parse_args(shlex.split(command))
+    (tmp_path / "mocks.toml").write_text(re.search(r"```toml\n(.*?)```", page, re.S)[1])
+    arguments = ["simulate", "survey", str(tmp_path / "mocks.toml")]
+    options = parser.parse_args(with_config(arguments, parser))
+    assert options.star_radius == (0.5, 2.0) and options.out == "masked"

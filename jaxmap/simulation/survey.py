@@ -109,8 +109,8 @@ def _observe_given(
 ) -> ShearCatalog:
     """Galaxies of a catalogue, turned and sheared."""
     key_angle, key_stars = jax.random.split(key)
-    x, y, inside = survey.places(field)
-    x, y = jnp.asarray(x[inside], float), jnp.asarray(y[inside], float)
+    west, north, inside = survey.places(field)
+    x, y = jnp.asarray(west[inside], float), jnp.asarray(north[inside], float)
     kept = jax.tree.map(lambda values: values[inside], survey.catalog)
     size = jnp.asarray(np.abs(kept.ellipticity), float)
     angle = 2 * math.pi * jax.random.uniform(key_angle, size.shape)
