@@ -35,7 +35,7 @@ from jaxmap.training.pictures import (
 )
 from jaxmap.training.score_task import fresh_hybrid_prior, score_task
 from jaxmap.training.settings import Training, read_training
-from jaxmap.training.sources import Source, open_source
+from jaxmap.training.sources import Source, open_source, sky_of
 from jaxmap.training.survey_denoiser_task import (
     REGION,
     fresh_survey_denoiser,
@@ -84,7 +84,8 @@ def run_train(options: argparse.Namespace) -> int:
         ) from None
     rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
     draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"))
-    say(KEEP[settings.kind](out, params, settings, source, _record(table, rows)))
+    record = {**_record(table, rows), "sky": sky_of(settings.source)}
+    say(KEEP[settings.kind](out, params, settings, source, record))
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
 

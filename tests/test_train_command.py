@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from jaxmap.cli import main
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_mass_map
+from jaxmap.matter_power import PLANCK18
 from jaxmap.operators import shear_from_convergence
 from jaxmap.simulation.fields import lognormal_field
 from jaxmap.training.denoising import Example, information_from_shear, loss_terms
 from jaxmap.training.noise import NoiseRanges, draw_precision
+from jaxmap.training.settings import training_from
+from jaxmap.training.sources import sky_of
 
 SMALL = """
 validation_batches = 1
@@ -56,6 +60,7 @@ def test_train_writes_weights_log_and_pictures(trained):
     assert domain.pixel_arcmin == 2.0 and denoiser.network.channels == (4, 8)
     assert header["training"]["steps"] == 4
     assert header["training"]["settings"]["maps"]["pixel_arcmin"] == 2.0
+    assert header["training"]["sky"]["cosmology"] == asdict(PLANCK18)
 
 
 @pytest.mark.slow
@@ -126,6 +131,7 @@ def test_the_shipped_weights_know_all_their_trainings():
     """One after the other, each by the settings of its file, from the weights of the one before."""
     header, files = read_denoiser()[2], Path(__file__).parents[1] / "experiments" / "training"
     training = header["training"]
+    assert training["sky"] == sky_of(training_from(training["settings"]).source)
     for name in ("cosmos_last", "cosmos_longer", "cosmos"):
         table = tomllib.loads((files / f"{name}.toml").read_text())
         assert training["settings"] == table

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.grid import Grid
+from jaxmap.matter_power import PLANCK18
 from jaxmap.redshifts import (
     RedshiftDistribution,
     cosmos_redshifts,
@@ -54,12 +56,32 @@ def open_source(settings: Training, progress: Progress = lambda steps: steps) ->
     return _simulated(source, settings.layouts)
 
 
+def sky_of(source: SimulatedMaps | GivenMaps) -> dict[str, Any]:
+    """What skies the maps are of, as plain values: for the record in a file of weights.
+
+    Of simulated maps the cosmology, n(z) and baryons (the simulator has the version of jaxmap); of
+    given maps what the settings say of them.
+    """
+    if isinstance(source, GivenMaps):
+        return {"simulator": None, **asdict(source)}
+    redshifts = _redshifts(source)
+    return {
+        "simulator": "halo light cone",
+        "cosmology": asdict(PLANCK18),
+        "baryons": source.baryons,
+        "redshifts": {
+            name: np.asarray(getattr(redshifts, name), float).round(6).tolist()
+            for name in ("z", "density")
+        },
+    }
+
+
 def _simulated(source: SimulatedMaps, layouts: Sequence[Layout]) -> Source:
     """Maps that never repeat: training and validation share the simulator and differ by keys."""
     redshifts, pixel = _redshifts(source), source.pixel_arcmin
     baryons = _BARYONS[source.baryons]
     cones = {
-        side: build_light_cone(Grid((side, side), pixel), redshifts, baryons=baryons)
+        side: build_light_cone(Grid((side, side), pixel), redshifts, PLANCK18, baryons)
         for side in sorted({layout.side for layout in layouts})
     }
     fields = SimulatedFields(cones)
