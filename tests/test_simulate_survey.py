@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxmap.binning import bin_shear
 from jaxmap.cli import build_parser, main
 from jaxmap.config import with_config
 from jaxmap.footprint import grid_of_catalog
-from jaxmap.mapfiles import read_shear_map
+from jaxmap.mapfiles import read_shear_map, write_shear_map
 from jaxmap.production.surveys import observed
 from jaxmap.reading.readers import read_shear
 from jaxmap.simulate_survey import survey_and_field
@@ -125,9 +126,12 @@ def test_mask_stars_and_errors(own, tmp_path, capsys) -> None:
     )
     assert main([*COMMAND, str(config), "--out", out[1]]) == 0
     np.testing.assert_array_equal(*(columns_of(tmp_path / name, 0) for name in "ab"))
-    other = own / "mocks" / "field-00000001" / "shear.fits"
-    assert main([*COMMAND, *flags, "--mask-from", str(other), "--num", "1", "--out", out[0]]) == 2
-    assert "add --resume" in capsys.readouterr().err
+    weight = np.array(whole.weight)
+    weight[:, np.nonzero(whole.mask)[0][0]] = 0
+    write_shear_map(tmp_path / "other.fits", replace(whole, weight=weight))
+    more = ["--mask-from", str(tmp_path / "other.fits"), "--num", "2", "--out", out[0], "--resume"]
+    assert main([*COMMAND, *flags, *more]) == 2
+    assert "made with another survey.mask.sha256" in capsys.readouterr().err
 
 
 CASE = {

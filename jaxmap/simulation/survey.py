@@ -120,9 +120,9 @@ def _observe_given(
     ellipticity = np.asarray(lensed_ellipticity(intrinsic, at, survey.response))
     turned = ellipticity * grid.frame_rotation(kept.ra_deg).conj()
     seen = np.asarray(survey.holes.outside(key_stars, x, y, field))
-    _check_seen(seen)
-    kept = jax.tree.map(lambda values: values[seen], replace(kept, ellipticity=turned))
-    return shear_catalog(kept.ra_deg, kept.dec_deg, kept.ellipticity, kept.weight, kept.z)
+    _check_seen(seen & (kept.weight > 0))
+    # Not checked as a new catalogue is: that would warn of |e| > 1 field by field.
+    return jax.tree.map(lambda values: values[seen], replace(kept, ellipticity=turned))
 
 
 def _check_seen(seen: np.ndarray) -> None:
