@@ -82,7 +82,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
             value = ",".join(f"{key}={item}" for key, item in value.items())
         elif name in _FILES:
             value = str(Path(value).absolute())
-        elif name == "size":
+        elif name in ("size", "sky") and isinstance(value, tuple):
             value = f"{value[1]}x{value[0]}"
         elif isinstance(value, tuple):
             value = list(value)

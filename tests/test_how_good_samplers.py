@@ -75,3 +75,17 @@ def test_calibration_of_the_gan():
     assert f"({pm(kept['spread_over_error'])} of the error" in PAGE
     assert f"without the reward for spread {without['spread_over_error']['value']:.3f})" in PAGE
     assert f"its mean is {pm(kept['error_over_wiener'])} of" in PAGE
+
+
+def test_training_on_a_gaussian_field():
+    rows = results("gaussian_training")["rows"]
+    gaussian, cone = (list(rows[name].values()) for name in ("Gaussian", "light cone"))
+    assert {f"{row['ratio']:.4f}" for row in gaussian} == {"1.0000"}
+    (added,) = {f"{row['added_over_wiener_error']:.4f}" for row in gaussian}
+    assert f"noise of 0.012 to 0.1 and adds {added} of" in PAGE
+    ratios = [row["ratio"] for row in cone]
+    more = [row["added_over_wiener_error"] for row in cone]
+    told = (
+        f"it has {max(ratios):.2f} to {min(ratios):.2f} and adds {min(more):.2f} to {max(more):.2f}"
+    )
+    assert told in PAGE
