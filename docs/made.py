@@ -71,8 +71,9 @@ REFERENCE = {
     "Simulation and training": (
         "simulation.fields", "simulation.build", "simulation.lightcone", "simulation.survey",
         "simulation.mock_survey", "simulation.presets", "simulation.masks", "simulation.recipe",
-        "simulation.streaming", "simulation.cluster_fields", "production.maps",
-        "production.surveys", "production.wide", "training.settings", "training.loop",
+        "simulation.streaming", "simulation.build_particle_mesh", "simulation.particle_mesh",
+        "simulation.cluster_fields", "production.maps", "production.surveys", "production.wide",
+        "training.settings", "training.loop",
     ),
 }  # fmt: skip
 """Modules that users call, by topic."""

@@ -21,6 +21,7 @@ from jaxmap.diagnostics import chi2_per_pixel, std_over_error
 from jaxmap.estimators import Estimator
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
+from jaxmap.mapfiles import read_shear_map
 from jaxmap.metrics import accuracy_observed, accuracy_published
 from jaxmap.operators import two_map_phase
 from jaxmap.spectra import PowerSpectrum, power_spectrum
@@ -132,6 +133,17 @@ def write_case(path: str | Path, case: Case) -> None:
         fields["power_spectrum"] = np.stack([case.spectrum.ell, case.spectrum.c_ell])
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **fields)
+
+
+def read_survey_map(path: str | Path) -> ShearMap:
+    """Pixels, mask and noise of a survey: from a case (``.npz``), or a shear map (``.fits``).
+
+    Raises:
+        ValueError: for a file that is neither.
+        FileNotFoundError: if there is none.
+    """
+    place = Path(path)
+    return read_case(place).shear if place.suffix == ".npz" else read_shear_map(place)
 
 
 def _load(path: str | Path) -> dict[str, np.ndarray]:

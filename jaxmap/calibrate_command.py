@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmap.benchmark import read_case
+from jaxmap.benchmark import read_survey_map
 from jaxmap.calibrate_flags import SAMPLING, SKIES
 from jaxmap.calibration.checkpoint import FIELDS
 from jaxmap.calibration.figure import draw_report
@@ -30,7 +30,6 @@ from jaxmap.estimators import Estimator
 from jaxmap.estimators.memory import check_map_memory
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
-from jaxmap.mapfiles import read_shear_map
 from jaxmap.methods import build_estimator, method_identity, network_digest
 from jaxmap.outputs import origin
 from jaxmap.progress import with_bar
@@ -58,8 +57,6 @@ def run_calibrate(options: argparse.Namespace) -> int:
             "expected dlposterior or wiener, or intervals for any method (--conformal FILE.npz)"
         )
     out = Path(options.out)
-    if options.mask_from:
-        options.mask_from = str(Path(options.mask_from).expanduser())
     recipe, survey = _survey(options)
     spectrum = light_cone_power(
         recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
@@ -103,8 +100,6 @@ def _run_intervals(options: argparse.Namespace) -> int:
     """``jaxmap calibrate --conformal``: widths that cover the truth of simulated surveys."""
     out, target = Path(options.out), Path(options.conformal).expanduser()
     _check_intervals(options, target)
-    if options.mask_from:
-        options.mask_from = str(Path(options.mask_from).expanduser())
     options.cut = True  # a field whose outside acts, as in the maps to come
     recipe, survey = _survey(options)
     spectrum = light_cone_power(
@@ -234,7 +229,7 @@ def _survey(options: argparse.Namespace) -> tuple[MapRecipe, MockSurvey | ShearM
     preset = PRESETS[options.preset]
     survey: MockSurvey | ShearMap
     if options.mask_from:
-        given = _read_survey(Path(options.mask_from))
+        given = read_survey_map(options.mask_from)
         survey = middle_of_survey(given, options.size or given.grid.shape)
         grid = survey.grid
     else:
@@ -252,10 +247,6 @@ def _survey(options: argparse.Namespace) -> tuple[MapRecipe, MockSurvey | ShearM
         seed=options.seed,
     )
     return recipe, survey
-
-
-def _read_survey(path: Path) -> ShearMap:
-    return read_case(path).shear if path.suffix == ".npz" else read_shear_map(path)
 
 
 def _estimator(

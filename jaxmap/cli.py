@@ -43,7 +43,7 @@ from jaxmap.train_flags import add_train
 
 PATHS = (
     "catalog", "case", "map", "config", "settings", "folder", "weights", "nz", "spectrum",
-    "conformal", "match", "input", "output", "out", "json",
+    "conformal", "match", "output", "out", "json", "mask_from", "galaxies",
 )  # fmt: skip
 
 
@@ -216,12 +216,18 @@ def _add_replay(subparsers: Any) -> None:
         "replay",
         help="make an output again, from what it says of itself",
         description="Read from a map, samples, figures or simulation how they were made, and make "
-        "them again: same command, settings and seed, and an input that is checked to be the same. "
+        "them again: same command, settings and seed, and inputs that are checked to be the same. "
         "Of a map it says whether the new one is the same, bit for bit.",
     )
     parser.add_argument("output", metavar="OUTPUT", help="a file that jaxmap wrote, or its folder")
     parser.add_argument("--out", metavar="DIR", required=True, help="where to make it again")
-    parser.add_argument("--input", metavar="FILE", help="where the input is now, if it was moved")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        action="append",
+        type=os.path.expanduser,
+        help="where an input is now, if it was moved; once for each, they are known by content",
+    )
     parser.set_defaults(run="replay_command.run_replay", x64=False)
     add_verbosity(parser.add_argument_group("general"))
 

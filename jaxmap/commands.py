@@ -75,20 +75,14 @@ def estimator_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def catalog_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `jaxmap.reading.readers.read_shear` but for the source."""
-    names = (
-        "columns",
-        "flip_e1",
-        "flip_e2",
-        "distortion",
-        "m",
-        "c1",
-        "c2",
-        "response",
-        "hdu",
-        "group",
-        "drop_invalid",
-    )
+    """What `jaxmap.flags.add_catalog` asks for, for `jaxmap.reading.readers.read_shear`."""
+    names = ("flip_e1", "flip_e2", "m", "c1", "c2")
+    return reading_options(options) | {name: getattr(options, name) for name in names}
+
+
+def reading_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `jaxmap.flags.add_reading` asks for."""
+    names = ("columns", "hdu", "group", "distortion", "response", "drop_invalid")
     survey = None if options.survey == "auto" else SURVEYS[options.survey]
     return {"survey": survey, **{name: getattr(options, name) for name in names}}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 SHIPPED = ("ks", "ksplus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
@@ -95,6 +95,23 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
 def add_catalog(parser: argparse.ArgumentParser) -> None:
     """Flags of `jaxmap.reading.readers.read_shear`, and the shape noise."""
     catalog = parser.add_argument_group("catalogue")
+    add_reading(catalog)
+    for component in ("e1", "e2"):
+        catalog.add_argument(
+            f"--flip-{component}",
+            action=argparse.BooleanOptionalAction,
+            help=f"change the sign of {component} (default: as the survey needs)",
+        )
+    catalog.add_argument("--m", type=float, help="multiplicative bias")
+    catalog.add_argument("--c1", type=float, help="additive bias of e1")
+    catalog.add_argument("--c2", type=float, help="additive bias of e2")
+    catalog.add_argument(
+        "--shape-noise", type=float, metavar="SIGMA_E", help="per component (default: measured)"
+    )
+
+
+def add_reading(catalog: argparse._ArgumentGroup) -> None:
+    """Flags of the columns of a catalogue, and of what they mean."""
     catalog.add_argument(
         "--survey", choices=SURVEYS, default="auto", help="columns and conventions (default auto)"
     )
@@ -103,26 +120,14 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     )
     catalog.add_argument("--hdu", type=name_or_number, help="FITS extension, name or number")
     catalog.add_argument("--group", help="HDF5 group, e.g. catalog/unsheared")
-    for component in ("e1", "e2"):
-        catalog.add_argument(
-            f"--flip-{component}",
-            action=argparse.BooleanOptionalAction,
-            help=f"change the sign of {component} (default: as the survey needs)",
-        )
     catalog.add_argument(
         "--distortion",
         action=argparse.BooleanOptionalAction,
         help="shapes are (a^2-b^2)/(a^2+b^2) (default: as the survey says)",
     )
-    catalog.add_argument("--m", type=float, help="multiplicative bias")
-    catalog.add_argument("--c1", type=float, help="additive bias of e1")
-    catalog.add_argument("--c2", type=float, help="additive bias of e2")
     catalog.add_argument("--response", type=float, help="shear response to divide by")
     catalog.add_argument(
         "--drop-invalid", action="store_true", help="drop rows that are not finite"
-    )
-    catalog.add_argument(
-        "--shape-noise", type=float, metavar="SIGMA_E", help="per component (default: measured)"
     )
 
 
@@ -223,6 +228,21 @@ def pair(text: str) -> tuple[float, float]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}; expected RA,DEC in degrees") from None
     return ra, dec
+
+
+def numbers(names: str) -> Callable[[str], tuple[float, ...]]:
+    """Reader of numbers with commas between them, as many as names: ``LEAST,MOST``."""
+
+    def read(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != len(names.split(",")):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected numbers {names}")
+        return values
+
+    return read
 
 
 def mapping(text: str) -> dict[str, str]:

@@ -26,7 +26,8 @@ from jaxmap.mapfiles import read_provenance, write_mass_map, write_samples
 from jaxmap.massmap import MassMap
 
 _FILES = (
-    "catalog", "case", "map", "nz", "spectrum", "conformal", "match", "weights", "mask_from"
+    "catalog", "case", "map", "nz", "spectrum", "conformal", "match", "weights", "mask_from",
+    "galaxies",
 )  # fmt: skip
 MAP_FILES = ("mass_map.fits", "mass_map.png", "samples.nc")
 ALL_MAPS = "mass_maps.png"
@@ -34,9 +35,19 @@ DETECTION_FILES = ("detections.ecsv", "detections.reg")
 
 
 def origin(
-    options: argparse.Namespace, source: Path | None, num_galaxies: int | None = None
+    options: argparse.Namespace,
+    source: Path | None,
+    num_galaxies: int | None = None,
+    inputs: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """What made this output: settings, versions, and the hash of the input."""
+    """What made this output: settings, versions, and the hash of the input.
+
+    Args:
+        options: of the command.
+        source: its input file, if it has one.
+        num_galaxies: of the input.
+        inputs: of a command that may have several input files, the options that name them.
+    """
     record: dict[str, Any] = {
         "command": options.command,
         "settings": settings(options),
@@ -44,12 +55,20 @@ def origin(
         "device": jax.devices()[0].platform,
     }
     if source is not None:
-        with source.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        record["input"] = {"path": str(source.absolute()), "sha256": digest}
+        record["input"] = _identified(source)
+    given = {name: getattr(options, name) for name in inputs}
+    files = {name: _identified(Path(path)) for name, path in given.items() if path is not None}
+    if files:
+        record["inputs"] = files
     if num_galaxies is not None:
         record["num_galaxies"] = num_galaxies
     return record
+
+
+def _identified(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": str(path.absolute()), "sha256": digest}
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -30,10 +30,12 @@ def run_replay(options: argparse.Namespace) -> int:
     record = read_record(options.output)
     command = record["command"]
     settings = dict(record["settings"])
+    given = [Path(path) for path in options.input or ()]
     if "input" in record:
-        known = record["input"]
-        place = _same_input(options.input or known["path"], known["sha256"])
+        place = _same_input(record["input"], given)
         settings |= {name: str(place) for name in _INPUTS if name in settings}
+    for name, known in record.get("inputs", {}).items():
+        settings[name] = str(_same_input(known, given))
     say = (lambda text: None) if options.quiet else print
     for difference in _differences(record):
         say(f"Not as then: {difference}; the result may differ.")
@@ -104,21 +106,25 @@ _READERS = {
 }
 
 
-def _same_input(path: str, known: str) -> Path:
-    """The input, if it is what it was."""
-    place = Path(path).expanduser()
-    if not place.is_file():
+def _same_input(known: dict[str, str], given: list[Path]) -> Path:
+    """Where an input is, in one of the places given or where it was, if it is what it was."""
+    places = [*given, Path(known["path"])]
+    found = [place for place in places if place.is_file()]
+    if not found or set(given) - set(found):
+        lost = next(place for place in places if place not in found)
         raise FileNotFoundError(
-            f"the input {place} is no longer there; say where it is now with --input FILE"
+            f"the input {lost} is no longer there; say where it is now with --input FILE"
         )
-    with place.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != known:
-        raise ValueError(
-            f"{place} is not the input of then (sha256 {digest[:12]}, was {known[:12]}); say where "
-            "that is with --input FILE"
-        )
-    return place
+    digests = []
+    for place in found:
+        with place.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        if digests[-1] == known["sha256"]:
+            return place
+    raise ValueError(
+        f"{found[0]} is not the input of then (sha256 {digests[0][:12]}, was "
+        f"{known['sha256'][:12]}); say where that is with --input FILE"
+    )
 
 
 def _differences(record: dict[str, Any]) -> list[str]:

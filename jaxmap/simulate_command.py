@@ -19,28 +19,24 @@ from jaxmap.production.surveys import produce_surveys
 from jaxmap.production.wide import produce_wide_survey, region_of
 from jaxmap.progress import progress_bar
 from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
+from jaxmap.simulate_survey import FIELD, INPUTS, survey_and_field, wide_survey
 from jaxmap.simulation.baryons import BARYONS
 from jaxmap.simulation.expected import light_cone_power
 from jaxmap.simulation.mock_survey import MockSurvey
-from jaxmap.simulation.presets import PRESETS
 from jaxmap.simulation.recipe import MapRecipe, map_recipe
-from jaxmap.simulation.response import ShearResponse
-
-_FIELD = Grid((360, 360), 0.29, (150.0, 2.0))
 
 
 def run_maps(options: argparse.Namespace) -> int:
     """``jaxmap simulate maps``: convergence maps in HDF5."""
     numbers, out = _numbers(options, "maps"), Path(options.out)
-    redshifts = read_redshift_distribution(options.nz) if options.nz else None
-    recipe = _recipe(options, Grid(options.size, options.pixel_arcmin), redshifts)
+    recipe = _recipe(options, Grid(options.size, options.pixel_arcmin), _redshifts(options))
     with _completed_later(out):
         made = produce_maps(
             recipe,
             out,
             numbers,
             resume=options.resume,
-            made_by=origin(options, None),
+            made_by=origin(options, None, inputs=("nz",)),
             progress=_bar_of(options, "map"),
         )
     if not options.quiet:
@@ -56,22 +52,20 @@ def run_survey(options: argparse.Namespace) -> int:
     if options.area is not None:
         return _run_wide(options)
     numbers, out = _numbers(options, "fields"), Path(options.out)
-    survey = _survey(options)
-    suited = survey.grid or _FIELD
-    grid = Grid(
-        options.size or suited.shape,
-        suited.pixel_arcmin if options.pixel_arcmin is None else options.pixel_arcmin,
-        options.centre or suited.centre_deg,
-    )
-    recipe = _recipe(options, grid, survey.redshifts)
+    survey, grid = survey_and_field(options)
+    if isinstance(survey, MockSurvey):
+        recipe = _recipe(options, grid, survey.redshifts)
+        survey = replace(survey, redshifts=recipe.redshifts)
+    else:
+        recipe = _recipe(options, grid, _redshifts(options))
     with _completed_later(out):
         made = produce_surveys(
             recipe,
-            replace(survey, redshifts=recipe.redshifts),
+            survey,
             out,
             numbers,
             resume=options.resume,
-            made_by=origin(options, None),
+            made_by=origin(options, None, inputs=INPUTS),
             progress=_bar_of(options, "field"),
         )
     if not options.quiet:
@@ -87,8 +81,8 @@ def run_survey(options: argparse.Namespace) -> int:
 
 def _run_wide(options: argparse.Namespace) -> int:
     """``jaxmap simulate survey --area``: the catalogue of a survey on the curved sky."""
-    out, survey = Path(options.out), _survey(options)
-    centre = options.centre or (survey.grid or _FIELD).centre_deg or (0.0, 0.0)
+    out, survey = Path(options.out), wide_survey(options)
+    centre = options.centre or (survey.grid or FIELD).centre_deg or (0.0, 0.0)
     spectrum = light_cone_power(0.0, survey.redshifts, cosmology_of(options))
     with _completed_later(out):
         made = produce_wide_survey(
@@ -99,7 +93,7 @@ def _run_wide(options: argparse.Namespace) -> int:
             lmax=options.lmax,
             seed=options.seed,
             resume=options.resume,
-            made_by=origin(options, None),
+            made_by=origin(options, None, inputs=INPUTS),
             progress=lambda bands, total: _bar_of(options, "band")(
                 iter(bands), total, total - len(list(bands))
             ),
@@ -130,34 +124,8 @@ def _recipe(
     )
 
 
-def _survey(options: argparse.Namespace) -> MockSurvey:
-    """The preset, but for what flags give."""
-    given: dict[str, Any] = {
-        "density_arcmin2": options.density,
-        "shape_noise": options.shape_noise,
-        "border_arcmin": options.border_arcmin,
-        "redshifts": read_redshift_distribution(options.nz) if options.nz else None,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if options.preset is None:
-        if not {"density_arcmin2", "shape_noise"} <= given.keys():
-            raise ValueError("no survey given; expected --preset, or --density and --shape-noise")
-        survey = MockSurvey(**given)
-    else:
-        survey = replace(PRESETS[options.preset], **given)
-    response = survey.response
-    additive = complex(response.additive)
-    return replace(
-        survey,
-        response=ShearResponse(
-            response.reduced if options.reduced is None else options.reduced,
-            response.multiplicative if options.m is None else options.m,
-            complex(
-                additive.real if options.c1 is None else options.c1,
-                additive.imag if options.c2 is None else options.c2,
-            ),
-        ),
-    )
+def _redshifts(options: argparse.Namespace) -> RedshiftDistribution | None:
+    return read_redshift_distribution(options.nz) if options.nz else None
 
 
 def _numbers(options: argparse.Namespace, product: str) -> range:

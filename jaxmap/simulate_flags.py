@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jaxmap.flags import add_action, add_common, add_cosmology, pair, size, whole
+from jaxmap.flags import (
+    add_action,
+    add_common,
+    add_cosmology,
+    add_reading,
+    numbers,
+    pair,
+    size,
+    whole,
+)
 
 KINDS = ("light-cone", "lognormal", "gaussian")
 BARYONS = ("default", "tng", "none")
@@ -56,9 +65,26 @@ def _add_survey(subparsers: Any) -> None:
     _add_production(parser, "fields", "jaxmap-survey")
     group = parser.add_argument_group("survey", "defaults are those of the preset")
     group.add_argument("--preset", choices=PRESETS, help="a survey to imitate")
+    group.add_argument(
+        "--galaxies",
+        metavar="CATALOG",
+        help="instead of random galaxies those of a catalogue: their places, weights, redshifts "
+        "and shapes, each turned at random; in the pixels that `jaxmap map` gives them",
+    )
     group.add_argument("--density", type=float, help="galaxies per square arcminute")
     group.add_argument("--shape-noise", type=float, metavar="SIGMA_E", help="per component")
-    group.add_argument("--border-arcmin", type=float, help="empty rim of the field")
+    group.add_argument(
+        "--measurement-error",
+        type=float,
+        metavar="SIGMA_M",
+        help="of the faintest galaxies, per component; others by their magnitudes; 0 for none",
+    )
+    group.add_argument(
+        "--magnitudes",
+        type=numbers("BRIGHT,PEAK,FAINT"),
+        metavar="BRIGHT,PEAK,FAINT",
+        help="of the brightest, the most frequent and the faintest galaxies",
+    )
     group.add_argument("--m", type=float, help="multiplicative bias")
     group.add_argument("--c1", type=float, help="additive bias of e1")
     group.add_argument("--c2", type=float, help="additive bias of e2")
@@ -67,8 +93,14 @@ def _add_survey(subparsers: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="galaxies show the reduced shear (default), or the shear itself",
     )
-    group.add_argument("--size", type=size, help="pixels: N or NXxNY (default 360)")
-    group.add_argument("--pixel-arcmin", type=float, help="pixel side (default 0.29)")
+    group.add_argument(
+        "--size", type=size, help="pixels: N or NXxNY (default: of preset, galaxies or mask; 360)"
+    )
+    group.add_argument(
+        "--pixel-arcmin", type=float, help="pixel side (default: as of the size; 0.29)"
+    )
+    _add_holes(parser.add_argument_group("holes"))
+    add_reading(parser.add_argument_group("reading of --galaxies"))
     wide = parser.add_argument_group(
         "wide survey",
         "one catalogue of any area in parts, behind a Gaussian convergence on the curved sky, "
@@ -82,6 +114,34 @@ def _add_survey(subparsers: Any) -> None:
     _add_sky(parser.add_argument_group("simulation"))
     _add_matter(parser)
     add_common(parser, "simulate_command.run_survey")
+
+
+def _add_holes(group: Any) -> None:
+    group.add_argument(
+        "--mask-from",
+        metavar="FILE",
+        help="take pixels and mask of a benchmark case (.npz) or shear map (.fits), instead of the "
+        "border and stars of the preset",
+    )
+    group.add_argument("--border-arcmin", type=float, help="empty rim of the field")
+    group.add_argument(
+        "--stars",
+        type=float,
+        metavar="DENSITY",
+        help="bright stars per square arcminute, at random places; 0 for none",
+    )
+    group.add_argument(
+        "--star-radius",
+        type=numbers("LEAST,MOST"),
+        metavar="LEAST,MOST",
+        help="of the circles around them, arcminutes (default 0.5,2)",
+    )
+    group.add_argument(
+        "--star-spikes",
+        type=numbers("LENGTH,WIDTH"),
+        metavar="LENGTH,WIDTH",
+        help="length and half width of their spikes, in radii of the star (default: no spikes)",
+    )
 
 
 def _add_production(parser: argparse.ArgumentParser, product: str, out: str) -> None:

@@ -44,6 +44,7 @@ LAYERS = [
         "dynamics_flags",
         "survey_flags",
     ],
+    ["simulate_survey"],
     [
         "map_command",
         "simulate_command",

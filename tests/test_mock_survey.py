@@ -13,8 +13,8 @@ from jaxmap.grid import Grid
 from jaxmap.operators import reduced_shear, shear_from_convergence
 from jaxmap.redshifts import smail_redshifts
 from jaxmap.simulation.fields import gaussian_field
-from jaxmap.simulation.masks import Stars
-from jaxmap.simulation.mock_survey import MockSurvey
+from jaxmap.simulation.masks import Holes, Stars
+from jaxmap.simulation.mock_survey import GivenSurvey, MockSurvey
 from jaxmap.simulation.presets import PRESETS
 from jaxmap.simulation.response import ShearResponse, lensed_ellipticity
 from jaxmap.simulation.shapes import MeasurementError, draw_ellipticities
@@ -231,6 +231,27 @@ def test_given_galaxies_are_sheared(convergence):
         power = np.sum(weight * np.abs(g) ** 2)
         slope = np.sum(weight * (g.conj() * shear).real) / power
         assert abs(slope - expected) < 4 / np.sqrt(power) < 0.1
+
+
+def test_given_galaxies_in_holes_are_left_out():
+    """Those outside keep place and weight, whatever the holes; more of them are left without."""
+    catalog, field = given_catalog(5_000, 0.2), Grid((60, 80), 1.0, GRID.centre_deg)
+    mask = np.ones(field.shape, bool)
+    mask[:, :40] = False
+    x, y = Grid((1, 1), 1.0, GRID.centre_deg).pixel_position(catalog.ra_deg, catalog.dec_deg)
+    seen = (np.abs(y) < 28) & (x >= 0) & (x < 38)
+    holes = Holes(border_arcmin=2.0, mask=mask)
+    mock = observe(KEY, jnp.zeros(GRID.shape), GRID, GivenSurvey(catalog, holes=holes), field)
+    np.testing.assert_array_equal(mock.ra_deg, catalog.ra_deg[seen])
+    np.testing.assert_array_equal(mock.weight, catalog.weight[seen])
+    whole = observe(KEY, jnp.zeros(GRID.shape), GRID, GivenSurvey(catalog), field)
+    assert len(whole) > 2 * len(mock)
+    stars = Stars(0.02)
+    starry = GivenSurvey(catalog, holes=Holes(stars))
+    numbers = [len(observe(key, jnp.zeros(GRID.shape), GRID, starry, field)) for key in KEYS[:20]]
+    share = 1 - np.array(numbers) / len(whole)
+    error = share.std(ddof=1) / np.sqrt(20)
+    assert abs(share.mean() - stars.masked_fraction) < 4 * error < stars.masked_fraction / 2
 
 
 @pytest.mark.slow

@@ -124,8 +124,8 @@ def columns_of(path) -> bytes:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "expected --preset, or --density and --shape-noise"),
-        (["--density", "3"], "expected --preset, or --density and --shape-noise"),
+        ([], "expected --preset, --galaxies, or --density and --shape-noise"),
+        (["--density", "3"], "expected --preset, --galaxies, or --density and --shape-noise"),
         (["--preset", "euclid", "--density", "-3"], "has -3.0 galaxies per square arcminute"),
         (["--preset", "euclid", "--shape-noise", "0.9"], "shape noise per component is 0.9"),
         (["--preset", "cosmos", "--border-arcmin", "60"], "larger field or a narrower border"),

@@ -82,7 +82,7 @@ def _difference(stored: Any, wanted: Any, name: str) -> str | None:
         return next(filter(None, below), None)
     if stored == wanted:
         return None
-    if isinstance(stored, list) and isinstance(wanted, list) and len(f"{stored}{wanted}") > 80:
+    if isinstance(stored, list | str) and len(f"{stored}{wanted}") > 80:
         return f"another {name}"
     return f"{name} = {stored}, not {wanted}"
 

@@ -30,7 +30,7 @@ from jaxmap.outputs import write_catalog
 from jaxmap.production.folder import check_folder, identity, write_index
 from jaxmap.production.numbers import Produced, Progress, missing_ranges
 from jaxmap.simulation.geometry import middle
-from jaxmap.simulation.mock_survey import MockSurvey
+from jaxmap.simulation.mock_survey import GivenSurvey, MockSurvey
 from jaxmap.simulation.recipe import MapRecipe
 from jaxmap.simulation.streaming import build_simulator, stream_skies
 from jaxmap.simulation.survey import check_galaxies, observe
@@ -43,7 +43,7 @@ _GALAXIES = 2**32 - 1  # folded into the seed's key, where skies fold in their s
 
 def produce_surveys(
     recipe: MapRecipe,
-    survey: MockSurvey,
+    survey: MockSurvey | GivenSurvey,
     folder: str | Path,
     numbers: range,
     *,
@@ -119,7 +119,9 @@ class Field(NamedTuple):
     truth: MassMap
 
 
-def observed(recipe: MapRecipe, survey: MockSurvey, number: int, sky: jax.Array) -> Field:
+def observed(
+    recipe: MapRecipe, survey: MockSurvey | GivenSurvey, number: int, sky: jax.Array
+) -> Field:
     """Field ``number`` of a survey, from its sky (`jaxmap.simulation.streaming.stream_skies`)."""
     key = jax.random.fold_in(jax.random.key(recipe.seed), _GALAXIES)
     catalog = observe(jax.random.fold_in(key, number), sky, recipe.sky, survey, recipe.grid)

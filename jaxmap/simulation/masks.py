@@ -1,4 +1,4 @@
-"""Holes in a survey: the surroundings of bright stars."""
+"""Holes in a survey: an empty rim, a given mask, the surroundings of bright stars."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmap.grid import Grid
 from jaxmap.simulation.counting import draw_poisson, poisson_slots
+from jaxmap.simulation.geometry import extent_arcmin, value_at
 
 
 @jax.tree_util.register_static
@@ -95,3 +97,62 @@ def outside_stars(x: jax.Array, y: jax.Array, drawn: StarField, stars: Stars) ->
         return clear & ~covered, None
 
     return jax.lax.scan(add_star, jnp.ones(x.shape, bool), drawn)[0]
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True, eq=False)
+class Holes:
+    """Where a survey sees no galaxies.
+
+    Args:
+        stars: holes around bright stars.
+        border_arcmin: width of the empty rim of the field.
+        mask: True where galaxies are seen, boolean, of the shape of the field; everywhere by
+            default.
+
+    Raises:
+        ValueError: for a border out of range, or a mask that hides everything.
+    """
+
+    stars: Stars | None = None
+    border_arcmin: float = 0.0
+    mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.border_arcmin < math.inf:
+            raise ValueError(f"the border is {self.border_arcmin} arcmin wide; expected 0 or more")
+        if self.mask is not None:
+            object.__setattr__(self, "mask", np.asarray(self.mask, bool))
+            if not np.any(self.mask):
+                raise ValueError("the mask hides the whole field; expected True where galaxies are")
+
+    def check_field(self, field: Grid) -> None:
+        """Raise ValueError unless border and mask leave something of a field."""
+        height, width = extent_arcmin(field)
+        if 2 * self.border_arcmin >= min(height, width):
+            raise ValueError(
+                f"a border of {self.border_arcmin} arcmin leaves nothing of a field of {width:g} x "
+                f"{height:g} arcmin; give a larger field or a narrower border"
+            )
+        if self.mask is not None and self.mask.shape != field.shape:
+            raise ValueError(
+                f"the survey's mask has shape {self.mask.shape} and the field {field.shape}; "
+                "expected one shape: give the field of the mask, or a mask of the field"
+            )
+
+    def outside(self, key: jax.Array, x: jax.Array, y: jax.Array, field: Grid) -> jax.Array:
+        """Whether places lie in the field and outside border, mask and (random) stars; pure.
+
+        Args:
+            key: PRNG key of the stars.
+            x, y: arcminutes from the field's centre, any one shape.
+            field: the field.
+        """
+        height, width = extent_arcmin(field)
+        half_width, half_height = width / 2 - self.border_arcmin, height / 2 - self.border_arcmin
+        seen = (jnp.abs(x) < half_width) & (jnp.abs(y) < half_height)
+        if self.mask is not None:
+            seen &= value_at(jnp.asarray(self.mask), field, x, y)
+        if self.stars is not None:
+            seen &= outside_stars(x, y, draw_stars(key, self.stars, field), self.stars)
+        return seen

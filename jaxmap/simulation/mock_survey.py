@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.catalog import ShearCatalog
 from jaxmap.grid import Grid
 from jaxmap.redshifts import RedshiftDistribution
-from jaxmap.simulation.geometry import extent_arcmin, value_at
-from jaxmap.simulation.masks import Stars, draw_stars, outside_stars
+from jaxmap.simulation.geometry import extent_arcmin, plane
+from jaxmap.simulation.masks import Holes, Stars
 from jaxmap.simulation.response import ShearResponse
 from jaxmap.simulation.shapes import LARGEST_SHAPE_NOISE, MeasurementError
 
@@ -60,12 +60,12 @@ class MockSurvey:
                 f"the shape noise per component is {self.shape_noise}; expected 0 to "
                 f"{LARGEST_SHAPE_NOISE} (for the noise of both components, divide by sqrt(2))"
             )
-        if not 0 <= self.border_arcmin < math.inf:
-            raise ValueError(f"the border is {self.border_arcmin} arcmin wide; expected 0 or more")
-        if self.mask is not None:
-            object.__setattr__(self, "mask", np.asarray(self.mask, bool))
-            if not np.any(self.mask):
-                raise ValueError("the mask hides the whole field; expected True where galaxies are")
+        object.__setattr__(self, "mask", self.holes.mask)
+
+    @property
+    def holes(self) -> Holes:
+        """Stars, border and mask."""
+        return Holes(self.stars, self.border_arcmin, self.mask)
 
     def expected_number(self, field: Grid) -> float:
         """Mean number of galaxies in a field without holes."""
@@ -73,31 +73,44 @@ class MockSurvey:
 
     def check_field(self, field: Grid) -> None:
         """Raise ValueError unless the survey's border and mask leave something of a field."""
-        height, width = extent_arcmin(field)
-        if 2 * self.border_arcmin >= min(height, width):
+        self.holes.check_field(field)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenSurvey:
+    """A survey's own galaxies, to be put behind other skies.
+
+    Their places, weights and redshifts are kept. The intrinsic shapes are the measured ones, each
+    turned by a random angle: this takes out the shear that is in them (but for its share of their
+    scatter) and keeps their distribution, measurement errors included, and its relation to the
+    weights.
+
+    Args:
+        catalog: the galaxies.
+        response: linear or reduced shear, multiplicative and additive bias.
+        holes: where galaxies are left out, beside the holes that the catalogue has.
+    """
+
+    catalog: ShearCatalog
+    response: ShearResponse = ShearResponse()  # noqa: RUF009 (immutable)
+    holes: Holes = Holes()  # noqa: RUF009 (immutable)
+
+    def expected_number(self, field: Grid) -> float:
+        """Number of galaxies in a field."""
+        return float(np.count_nonzero(self.places(field)[2]))
+
+    def check_field(self, field: Grid) -> None:
+        """Raise ValueError unless the field has galaxies, and border and mask leave some of it."""
+        self.holes.check_field(field)
+        number = self.expected_number(field)
+        if number < 2:
             raise ValueError(
-                f"a border of {self.border_arcmin} arcmin leaves nothing of a field of {width:g} x "
-                f"{height:g} arcmin; give a larger field or a narrower border"
-            )
-        if self.mask is not None and self.mask.shape != field.shape:
-            raise ValueError(
-                f"the survey's mask has shape {self.mask.shape} and the field {field.shape}; "
-                "expected one shape: give the field of the mask, or a mask of the field"
+                f"{number:.0f} of the {len(self.catalog)} galaxies lie on the grid centred on "
+                f"{field.centre_deg} deg; expected at least 2: give the centre of the catalogue"
             )
 
-    def unmasked(self, key: jax.Array, x: jax.Array, y: jax.Array, field: Grid) -> jax.Array:
-        """Whether places lie in the field and outside border, mask and (random) stars; pure.
-
-        Args:
-            key: PRNG key of the stars.
-            x, y: arcminutes from the field's centre, any one shape.
-            field: the field.
-        """
+    def places(self, field: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Arcminutes west and north of the field's centre, and whether they are in the field."""
+        x, y = plane(field).pixel_position(self.catalog.ra_deg, self.catalog.dec_deg)
         height, width = extent_arcmin(field)
-        half_width, half_height = width / 2 - self.border_arcmin, height / 2 - self.border_arcmin
-        seen = (jnp.abs(x) < half_width) & (jnp.abs(y) < half_height)
-        if self.mask is not None:
-            seen &= value_at(jnp.asarray(self.mask), field, x, y)
-        if self.stars is not None:
-            seen &= outside_stars(x, y, draw_stars(key, self.stars, field), self.stars)
-        return seen
+        return x, y, (np.abs(x) <= width / 2) & (np.abs(y) <= height / 2)

@@ -67,7 +67,7 @@ def draw_depth(key: jax.Array, survey: MockSurvey, field: Grid) -> ShearMap:
     key_counts, key_stars = jax.random.split(key)
     y, x = (field.pixel_arcmin * (jnp.arange(n, dtype=float) - (n - 1) / 2) for n in field.shape)
     x, y = jnp.broadcast_arrays(x[None, :], y[:, None])
-    seen = survey.unmasked(key_stars, x, y, field)
+    seen = survey.holes.outside(key_stars, x, y, field)
     mean = survey.density_arcmin2 * field.pixel_arcmin**2
     counts = jnp.where(seen, draw_poisson(key_counts, mean, field.shape), 0).astype(x.dtype)
     weight = jnp.broadcast_to(counts * _mean_inverse_variance(survey), (2, *field.shape))

@@ -23,7 +23,7 @@ from jaxmap.machine import check_memory
 from jaxmap.redshifts import draw_redshifts
 from jaxmap.simulation.counting import draw_poisson, poisson_slots
 from jaxmap.simulation.geometry import check_field, check_map, extent_arcmin, plane, value_at
-from jaxmap.simulation.mock_survey import MockSurvey
+from jaxmap.simulation.mock_survey import GivenSurvey, MockSurvey
 from jaxmap.simulation.response import ShearResponse, lensed_ellipticity, lensing_shear
 from jaxmap.simulation.shapes import draw_ellipticities
 
@@ -34,12 +34,13 @@ def observe(
     key: jax.Array,
     convergence: jax.Array,
     grid: Grid,
-    survey: MockSurvey,
+    survey: MockSurvey | GivenSurvey,
     field: Grid | None = None,
 ) -> ShearCatalog:
     r"""The galaxies a survey would measure behind a convergence map.
 
-    Every galaxy has the shear of the pixel it lies in; a Poisson number of them lies in the field.
+    Every galaxy has the shear of the pixel it lies in; a Poisson number of them lies in the field,
+    or those of a `GivenSurvey`.
 
     Args:
         key: PRNG key; the same key gives the same catalogue.
@@ -54,17 +55,14 @@ def observe(
         ValueError: if map, grid, field and mask do not fit together, the field is too wide to be
             flat, there are more galaxies than the memory holds, or the masks leave none.
     """
-    field = grid if field is None else field
-    _check(convergence, grid, survey, field)
+    field = _checked_field(convergence, grid, survey, field)
+    if isinstance(survey, GivenSurvey):
+        return _observe_given(key, convergence, grid, survey, field)
     slots = poisson_slots(survey.expected_number(field))
     drawn = _draw_galaxies(key, jnp.asarray(convergence), grid, survey, field, slots)
     columns = {name: np.asarray(values) for name, values in drawn.items()}
     seen = columns.pop("seen")
-    if seen.sum() < 2:
-        raise ValueError(
-            f"the survey sees {seen.sum()} galaxies in its field; expected at least 2: give "
-            "a larger field or density, or smaller holes and borders"
-        )
+    _check_seen(seen)
     columns = {name: values[seen] for name, values in columns.items()}
     x, y = columns["x"].astype(float), columns["y"].astype(float)
     ra, dec = plane(grid).wcs().all_pix2world(x, y, 0)
@@ -76,7 +74,7 @@ def observe_map(
     key: jax.Array,
     convergence: jax.Array,
     grid: Grid,
-    survey: MockSurvey,
+    survey: MockSurvey | GivenSurvey,
     field: Grid | None = None,
 ) -> ShearMap:
     """`observe`, then `bin_shear` on the pixels of the field."""
@@ -91,11 +89,7 @@ def observe_catalog(
     catalog: ShearCatalog,
     response: ShearResponse = ShearResponse(),  # noqa: B008 (immutable)
 ) -> ShearCatalog:
-    """A given survey's own galaxies behind another convergence map.
-
-    Positions, weights and redshifts are kept. The intrinsic shapes are the measured ones, each
-    turned by a random angle: this takes out the shear that is in them and keeps their distribution
-    and its relation to the weights.
+    """The galaxies of a catalogue behind another convergence map: `observe` with a `GivenSurvey`.
 
     Args:
         key: PRNG key.
@@ -107,24 +101,36 @@ def observe_catalog(
     Raises:
         ValueError: if map and grid do not fit together, or the grid holds none of the galaxies.
     """
-    check_map(convergence, grid)
-    x, y = plane(grid).pixel_position(catalog.ra_deg, catalog.dec_deg)
-    height, width = extent_arcmin(grid)
-    inside = (np.abs(x) <= width / 2) & (np.abs(y) <= height / 2)
-    if inside.sum() < 2:
-        raise ValueError(
-            f"{inside.sum()} of the {len(catalog)} galaxies lie on the grid centred on "
-            f"{grid.centre_deg} deg; expected at least 2: give the centre of the catalogue"
-        )
-    kept = jax.tree.map(lambda values: values[inside], catalog)
+    return observe(key, convergence, grid, GivenSurvey(catalog, response))
+
+
+def _observe_given(
+    key: jax.Array, convergence: jax.Array, grid: Grid, survey: GivenSurvey, field: Grid
+) -> ShearCatalog:
+    """Galaxies of a catalogue, turned and sheared."""
+    key_angle, key_stars = jax.random.split(key)
+    west, north, inside = survey.places(field)
+    x, y = jnp.asarray(west[inside], float), jnp.asarray(north[inside], float)
+    kept = jax.tree.map(lambda values: values[inside], survey.catalog)
     size = jnp.asarray(np.abs(kept.ellipticity), float)
-    angle = 2 * math.pi * jax.random.uniform(key, size.shape)
+    angle = 2 * math.pi * jax.random.uniform(key_angle, size.shape)
     intrinsic = jax.lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
-    shear = lensing_shear(jnp.asarray(convergence), grid, response)
-    at = value_at(shear, grid, jnp.asarray(x[inside], float), jnp.asarray(y[inside], float))
-    ellipticity = np.asarray(lensed_ellipticity(intrinsic, at, response))
+    shear = lensing_shear(jnp.asarray(convergence), grid, survey.response)
+    at = value_at(shear, grid, x, y)
+    ellipticity = np.asarray(lensed_ellipticity(intrinsic, at, survey.response))
     turned = ellipticity * grid.frame_rotation(kept.ra_deg).conj()
-    return shear_catalog(kept.ra_deg, kept.dec_deg, turned, kept.weight, kept.z)
+    seen = np.asarray(survey.holes.outside(key_stars, x, y, field))
+    _check_seen(seen & (kept.weight > 0))
+    # Not checked as a new catalogue is: that would warn of |e| > 1 field by field.
+    return jax.tree.map(lambda values: values[seen], replace(kept, ellipticity=turned))
+
+
+def _check_seen(seen: np.ndarray) -> None:
+    if seen.sum() < 2:
+        raise ValueError(
+            f"the survey sees {seen.sum()} galaxies in its field; expected at least 2: give "
+            "a larger field or density, or smaller holes and borders"
+        )
 
 
 def _draw_galaxies(
@@ -153,7 +159,7 @@ def _draw_galaxies(
         noise = std[None] * jax.random.normal(key_noise, (2, slots))
         ellipticity += jax.lax.complex(noise[0], noise[1])
         variance += std**2
-    seen = (jnp.arange(slots) < number) & survey.unmasked(key_stars, x, y, field)
+    seen = (jnp.arange(slots) < number) & survey.holes.outside(key_stars, x, y, field)
     columns = {"x": x, "y": y, "ellipticity": ellipticity, "seen": seen}
     columns["weight"] = jnp.where(variance > 0, 1 / jnp.where(variance > 0, variance, 1), 1)
     if survey.redshifts is not None:
@@ -161,7 +167,7 @@ def _draw_galaxies(
     return columns
 
 
-def check_galaxies(survey: MockSurvey, field: Grid) -> None:
+def check_galaxies(survey: MockSurvey | GivenSurvey, field: Grid) -> None:
     """Refuse more galaxies than the memory holds.
 
     Raises:
@@ -172,8 +178,14 @@ def check_galaxies(survey: MockSurvey, field: Grid) -> None:
     check_memory(needed, f"a field of {number:.3g} galaxies", "observe the survey in patches")
 
 
-def _check(convergence: Any, grid: Grid, survey: MockSurvey, field: Grid) -> None:
+def _checked_field(
+    convergence: Any, grid: Grid, survey: MockSurvey | GivenSurvey, field: Grid | None
+) -> Grid:
+    """The field, placed on the sky, if all fits together."""
     check_map(convergence, grid)
-    check_field(field, grid)
-    survey.check_field(field)
-    check_galaxies(survey, field)
+    if field is not None:
+        check_field(field, grid)
+    placed = replace(grid if field is None else field, centre_deg=grid.centre_deg)
+    survey.check_field(placed)
+    check_galaxies(survey, placed)
+    return placed

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmap.benchmark import read_case
+from jaxmap.benchmark import read_survey_map
 from jaxmap.binning import bin_shear
 from jaxmap.calibration.mocks import middle_of_survey, shrunk_to
 from jaxmap.catalog import ShearMap
 from jaxmap.estimators.finite_field import inner, pad_shear
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.grid import Grid
-from jaxmap.mapfiles import read_shear_map
 from jaxmap.operators import shear_from_convergence
 from jaxmap.reading.readers import read_shear
 from jaxmap.simulation.pixels import draw_depth
@@ -140,8 +138,7 @@ def _read_survey(settings: Survey, pixel_arcmin: float, seed: int) -> ShearMap:
         catalog = read_shear(settings.catalog)
         given = bin_shear(catalog, grid_of_catalog(catalog, pixel_arcmin))
     elif settings.mask_from is not None:
-        path = Path(settings.mask_from)
-        given = read_case(path).shear if path.suffix == ".npz" else read_shear_map(path)
+        given = read_survey_map(settings.mask_from)
     else:
         given = _draw_preset(settings, pixel_arcmin, seed)
     stated = given.grid.pixel_arcmin
