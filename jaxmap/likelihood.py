@@ -25,6 +25,24 @@ def apply_weight(weight: jax.Array, shear: jax.Array) -> jax.Array:
     return jax.lax.complex(weight[0] * shear.real, weight[1] * shear.imag)
 
 
+def weighted_mean(weight: jax.Array, shear: jax.Array) -> jax.Array:
+    r"""Mean of a spin-2 field, each component with its own weights; 0 without any.
+
+    .. math:: \bar\gamma_a = \sum_p w_{a,p} \gamma_{a,p} / \sum_p w_{a,p}
+
+    Args:
+        weight: shape ``(2, ny, nx)``.
+        shear: complex, shape ``(ny, nx)``.
+
+    Returns:
+        Complex, a scalar.
+    """
+    total = jnp.sum(weight, axis=(-2, -1))
+    one, two = 1 / jnp.where(total > 0, total, 1)
+    weighted = jnp.sum(apply_weight(weight, shear))
+    return jax.lax.complex(one * weighted.real, two * weighted.imag)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ShearLikelihood:

@@ -194,6 +194,14 @@ def test_jackknife_finds_where_the_signal_is():
     assert np.all(np.diff(found.ell) > 0) and np.all(found.error > 0)
 
 
+def test_jackknife_does_not_see_the_mean_shear(observed):
+    """Components of unequal weights, each with its own mean."""
+    data = observed(0, e=0.0)
+    data = replace(data, weight=data.weight * jnp.array([1.0, 4.0])[:, None, None])
+    biased = replace(data, shear=jnp.where(data.mask, data.shear + 0.3 - 0.2j, 0))
+    np.testing.assert_allclose(jackknife(biased).power, jackknife(data).power, rtol=1e-9)
+
+
 def test_residuals_and_the_whole(observed, spectrum):
     """Of a map that holds nothing chi-squared is that of the data; all figures are JSON's."""
     import json
