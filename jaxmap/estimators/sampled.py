@@ -59,7 +59,7 @@ class SampledPosterior:
     Raises:
         ValueError: for fewer than 2 samples, a chunk below 1, or a folder of other samples.
         FloatingPointError: if a sample is not finite.
-        RuntimeError: if no chain came to its end.
+        RuntimeError: if fewer than two chains came to their end.
 
     References:
         Remy et al. (2023), A&A 672, A51, Sect. 5.3.
@@ -166,10 +166,10 @@ def _finished(store: SampleStore) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Samples whose chains came to their end, and their figures."""
     arrays = dict(store.arrays)
     finished = arrays.pop("finished", np.ones(store.num, bool))
-    if not finished.any():
+    if np.sum(finished) < 2:
         raise RuntimeError(
-            f"none of {store.num} chains reached the last level; lower the step size, or allow "
-            "more rounds"
+            f"{np.sum(finished)} of {store.num} chains reached the last level; expected 2 or more, "
+            "whose spread is the error: lower the step size, or allow more rounds"
         )
     if not finished.all():
         arrays = {name: values[finished] for name, values in arrays.items()}
