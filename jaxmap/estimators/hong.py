@@ -30,12 +30,13 @@ class HongCNN:
 
     Args:
         models: trained networks, e.g. of `jaxmap.cluster_network.read_cluster_network`.
-        step: pixels of the networks' output between overlapping parts of a field.
+        step: pixels of the networks' output between overlapping parts of a field, at most; parts
+            of small networks are put as near as it takes to leave no gaps.
         with_b_mode: make that map, which takes as long again.
 
     Raises:
-        ValueError: without a model, for a step that leaves gaps, and, when called, for pixels of
-            another size.
+        ValueError: without a model, for a step that is not 1 to 50, and, when called, for pixels
+            of another size.
         FloatingPointError: if the map is not finite.
 
     References:
