@@ -159,7 +159,11 @@ def _refuse_overfit(chi2: float) -> None:
 
 
 def _without_warnings(estimator: Any) -> Estimator:
-    """The estimator without the domain that it warns about, once being enough."""
-    if getattr(estimator, "domain", None) is None:
-        return estimator
-    return replace(estimator, domain=None)
+    """The estimator without what it compares the data with to warn of them, once being enough."""
+    survey = getattr(estimator, "survey", None)
+    if survey is not None:  # which sets the margin as well
+        margin = survey.margin if estimator.margin is None else estimator.margin
+        estimator = replace(estimator, survey=None, margin=margin)
+    if getattr(estimator, "domain", None) is not None:
+        estimator = replace(estimator, domain=None)
+    return estimator
