@@ -143,6 +143,29 @@ def test_large_maps_are_averaged(observed, spectrum):
     assert float(small.weight.sum()) == pytest.approx(float(data.weight.sum()))
 
 
+@pytest.mark.parametrize(
+    ("side", "found"), [(42, 14), (50, 10), (82, 41), (41, 41)], ids=["3", "5", "2", "none"]
+)
+def test_periodic_maps_stay_periodic(side, found):
+    """By factors that divide the side: 3 where it does, else 5, 2, or none; no pixel is masked."""
+    grid = Grid((side, side), 1.0)
+    data = shear_map(np.ones(grid.shape, complex), grid, noise_std=np.ones(grid.shape))
+    assert averaged(data, 20, periodic=True).grid == Grid((found,) * 2, side / found)
+    weight = averaged(data, 20, periodic=True).weight
+    np.testing.assert_array_equal(weight, (side / found) ** 2)
+    if side == 41:  # the control: filled up to 42 pixels
+        assert len(np.unique(averaged(data, 20).weight)) > 1
+
+
+def test_b_modes_of_a_periodic_map_are_looked_for_on_a_periodic_map(spectrum, monkeypatch):
+    grid = Grid((17, 17), 1.0)
+    shear = shear_from_convergence(gaussian_field(KEY, spectrum, grid), grid)
+    data = shear_map(shear, grid, noise_std=np.full(grid.shape, 0.01))
+    whole = b_mode_test(KEY, data, spectrum, 19, 0)
+    monkeypatch.setattr("jaxmap.null_tests.b_modes.LARGEST_SIDE", 10)
+    assert b_mode_test(KEY, data, spectrum, 19, 0) == whole
+
+
 @pytest.fixture(scope="module")
 def catalog():
     rng = np.random.default_rng(3)
