@@ -209,18 +209,26 @@ def _diagnostics(
         if name in statistics:
             figures[name] = float(np.mean(statistics[name]))
     if "log_power" in statistics:
-        chains = statistics["log_power"]
-        rhat = gelman_rubin(chains[:, chains.shape[1] // 2 :])
-        figures["rhat"] = _plain(rhat)
-        # NaN where the data leave a band no freedom: all chains are then the same.
-        worst = np.max(rhat, initial=0.0, where=~np.isnan(rhat))
-        if worst > 1.1:
-            log.warning(
-                "the chains have not mixed: R-hat of the power in bands is up to %.2f (expected "
-                "below 1.1); draw with more sweeps",
-                worst,
-            )
+        figures["rhat"] = _plain(mixing_of(statistics["log_power"]))
     return figures
+
+
+def mixing_of(log_power: np.ndarray) -> np.ndarray:
+    """R-hat of the power in bands over the second half of chains; warns where it is high.
+
+    Args:
+        log_power: of `jaxmap.samplers.Gibbs.draw`, shape ``(num_chains, num_sweeps, num_bands)``.
+    """
+    rhat = gelman_rubin(log_power[:, log_power.shape[1] // 2 :])
+    # NaN where the data leave a band no freedom: all chains are then the same.
+    worst = np.max(rhat, initial=0.0, where=~np.isnan(rhat))
+    if worst > 1.1:
+        log.warning(
+            "the chains have not mixed: R-hat of the power in bands is up to %.2f (expected below "
+            "1.1); draw with more sweeps",
+            worst,
+        )
+    return rhat
 
 
 def _prior_power(gaussian: GaussianPrior, grid: Grid) -> tuple[jax.Array, jax.Array]:
