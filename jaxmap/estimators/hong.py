@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jaxmap.catalog import ShearMap
 from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork, Mosaic, mosaic
 from jaxmap.galaxies import GalaxyShear, pixel_mean
+from jaxmap.gaussian_posterior import turned
 from jaxmap.massmap import MassMap
 
 _SAME_SCALE = 0.02
@@ -79,6 +80,5 @@ class HongCNN:
         )
 
     def _b_mode(self, data: ShearMap) -> jax.Array:
-        turned = replace(data, shear=-1j * data.shear)
-        found: list[Mosaic] = [mosaic(model, turned, self.step) for model in self.models]
+        found: list[Mosaic] = [mosaic(model, turned(data), self.step) for model in self.models]
         return jnp.mean(jnp.stack([each.convergence for each in found]), axis=0)

@@ -15,7 +15,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.estimators import pad_shear
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.grid import Grid
-from jaxmap.likelihood import apply_weight
+from jaxmap.likelihood import apply_weight, noise_std
 from jaxmap.operators import convergence_from_shear, shear_from_convergence, spin2_phase
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance
@@ -140,8 +140,7 @@ def _skies(keys: jax.Array, prior: GaussianPrior) -> jax.Array:
 @jax.jit
 def _observed(keys: jax.Array, skies: jax.Array, data: ShearMap) -> jax.Array:
     """Shear of skies with the mask and noise of the data, ``(n, ny, nx)``."""
-    seen = data.weight > 0
-    std = jnp.where(seen, 1 / jnp.sqrt(jnp.where(seen, data.weight, 1)), 0)
+    std = noise_std(data.weight)
 
     def one(key: jax.Array, sky: jax.Array) -> jax.Array:
         noise = std * jax.random.normal(key, std.shape, std.dtype)
