@@ -31,7 +31,7 @@ def main() -> None:
     options = arguments(
         __doc__,
         sampler={"default": "eps", "help": "eps (the default), gibbs, hmc or hmc-fast"},
-        num={"type": int, "default": 100, "help": "fields (default: %(default)s)"},
+        num={"type": int, "default": 400, "help": "fields (default: %(default)s)"},
         weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
         chunk={"type": int, "help": "samples drawn at once"},
     )

@@ -41,7 +41,7 @@ def main() -> None:
     options = arguments(
         __doc__, runs={"type": Path, "default": Path("runs/published"), "help": "of the trainings"}
     )
-    side, steps, short, num = (32, 4, 2, 2) if options.quick else (128, 400, 40, 32)
+    side, steps, short, num = (32, 4, 2, 2) if options.quick else (64, 400, 40, 64)
     channels = (4, 8) if options.quick else SIZES["large"]
     settings = settings_of(channels, steps, side, options.seed)
     source = open_source(settings)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jaxmap.mapfiles import read_mass_map, write_mass_map
     from jaxmap.massmap import MassMap
     from jaxmap.matter_power import PLANCK18, Cosmology
-    from jaxmap.plot import plot_mass_map
+    from jaxmap.plot import plot_mass_map, plot_mass_maps
     from jaxmap.prior import GaussianPrior
     from jaxmap.reading.maps.source import open_maps
     from jaxmap.reading.readers import read_shear
@@ -74,6 +74,7 @@ _HOME = {
     "grid_of_catalog": "footprint",
     "open_maps": "reading.maps.source",
     "plot_mass_map": "plot",
+    "plot_mass_maps": "plot",
     "power_spectrum": "spectra",
     "read_denoiser": "denoiser_files",
     "read_mass_map": "mapfiles",

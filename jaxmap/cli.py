@@ -32,6 +32,7 @@ from jaxmap.flags import (
     add_estimator,
     add_prior,
     add_verbosity,
+    methods,
     pair,
     size,
     whole,
@@ -171,13 +172,19 @@ def _add_map(subparsers: Any) -> None:
         "mass_map.fits (E and B mode, error, S/N, mask, counts), mass_map.png, samples.nc "
         "(posterior samples, if the method draws them) and config.toml (to rerun). A run of "
         "dlposterior or gan that is stopped goes on, by the same command, from the samples it had "
-        "drawn.",
+        "drawn. Of several methods the files are in DIR/METHOD, as one alone would write them, "
+        "and DIR/mass_maps.png shows all maps in the same colours.",
     )
     parser.add_argument(
         "catalog", nargs="?", help="FITS, CSV, ECSV, text, HDF5 or Parquet file of galaxy shapes"
     )
     parser.add_argument(
-        "--method", choices=METHODS, default="wiener", help="estimator (default wiener)"
+        "--method",
+        type=methods,
+        default="wiener",
+        metavar="METHOD[,METHOD...]",
+        help=f"estimator, of {', '.join(METHODS)} (default wiener); several on the same pixels, or "
+        "all, which are those that need no weights or pixels of their own",
     )
     parser.add_argument("--out", metavar="DIR", help="output folder (default CATALOG-map)")
     field = parser.add_argument_group("field")
@@ -280,7 +287,7 @@ def _add_benchmark(subparsers: Any) -> None:
     parser.add_argument("case", nargs="?", help="the case, an .npz file")
     parser.add_argument(
         "--methods",
-        type=lambda text: text.split(","),
+        type=methods,
         default=list(SHIPPED),
         help=f"comma-separated, of {','.join(METHODS)} (default {','.join(SHIPPED)})",
     )

@@ -29,7 +29,7 @@ from jaxmap.estimators import (
     SurveyDeepMass,
 )
 from jaxmap.files import atomic_path
-from jaxmap.flags import COSMOLOGY
+from jaxmap.flags import COSMOLOGY, weights_of
 from jaxmap.matter_power import PLANCK18, Cosmology
 from jaxmap.methods import build_estimator
 from jaxmap.operators import two_map_phase
@@ -101,13 +101,11 @@ def run_benchmark(options: argparse.Namespace) -> int:
     spectrum = case.spectrum
     if spectrum is None or options.spectrum or options.nz:
         spectrum = spectrum_of(options)
+    options.weights = weights_of(options.weights, options.methods)
+    common = estimator_settings(options) | {"margin": 0, "phase": two_map_phase}
     estimators = {
         method: build_estimator(
-            method,
-            spectrum,
-            margin=0,
-            phase=two_map_phase,
-            **estimator_settings(options),
+            method, spectrum, **common | {"weights": options.weights.get(method)}
         )
         for method in options.methods
     }

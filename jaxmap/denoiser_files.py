@@ -23,6 +23,7 @@ KIND = "denoiser"
 _RESIDUALS = 0.1
 """Relative excess of the residuals' chi-squared that is told of, however many pixels there are."""
 _SHIPPED = "denoiser_cosmos.npz"
+_MOST_ITERATIONS = 10_000
 _WIDTHS = {"channels": tuple, "blocks": int, "embedding": int, "half": bool}
 
 
@@ -54,6 +55,7 @@ def write_denoiser(
     header = {
         "kind": KIND,
         "network": network,
+        "iterations": denoiser.iterations,
         "domain": asdict(domain),
         "training": training,
     }
@@ -85,7 +87,20 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
             lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), arrays["network"]
         )
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-    return Denoiser(params, spectrum, network), domain, header
+        denoiser = Denoiser(params, spectrum, network, iterations_of(header))
+    return denoiser, domain, header
+
+
+def iterations_of(header: dict[str, Any]) -> int:
+    """Iterations of the Wiener solver, which files of earlier versions do not tell.
+
+    Raises:
+        ValueError: for fewer than 1, or so many that no map would ever end.
+    """
+    iterations = header.get("iterations", Denoiser.iterations)
+    if not isinstance(iterations, int) or not 1 <= iterations <= _MOST_ITERATIONS:
+        raise ValueError(f"{iterations!r} iterations; expected 1 to {_MOST_ITERATIONS}")
+    return iterations
 
 
 def warn_outside(domain: Domain, data: ShearMap) -> None:

@@ -6,11 +6,14 @@ Only the standard library is imported here, so that ``jaxmap --help`` answers at
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 SHIPPED = ("ks", "ksplus", "wiener", "glimpse", "mcalens", "deepmass", "dlposterior")
 METHODS = (*SHIPPED, "gan", "hong")  # weights of the user's own, or pixels of its own
+NETWORKS = ("deepmass", "dlposterior", "gan", "hong")
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 NOISES = ("weights", "residuals")
@@ -72,7 +75,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="trained network: of deepmass, dlposterior and hong (default: the "
         "shipped one) or gan, which needs one; deepmass takes one for a single survey too, hong "
-        "several with commas between them",
+        "several with commas between them; where several methods take one, METHOD=FILE,...",
     )
     group.add_argument(
         "--sampler",
@@ -148,6 +151,62 @@ def whole(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def methods(text: str) -> list[str]:
+    """Names of methods with commas between them; ``all`` stands for `SHIPPED`."""
+    words = [word.strip() for word in text.split(",")]
+    names = [name for word in words for name in (SHIPPED if word == "all" else (word,))]
+    if not set(names) <= set(METHODS) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected one or more of {', '.join(METHODS)}, each once with commas "
+            f"between them, or all, which is {','.join(SHIPPED)}"
+        )
+    return names
+
+
+def weights_of(text: str | None, chosen: Sequence[str]) -> dict[str, str]:
+    """Files of trained networks by method, from ``FILE`` or ``METHOD=FILE,...``.
+
+    Args:
+        text: value of ``--weights``.
+        chosen: methods that are run; a ``FILE`` is of the one of them that takes one.
+
+    Returns:
+        Absolute paths (of ``hong`` perhaps several, with commas between them).
+
+    Raises:
+        ValueError: where it is not clear which method a file is of, or that method takes none.
+    """
+    if text is None:
+        return {}
+    first, *named = re.split(rf"(?:^|,)\s*({'|'.join(METHODS)})=", text)
+    names, files = named[::2], named[1::2]
+    takers = [name for name in chosen if name in NETWORKS]
+    remedy = "leave --weights out"
+    if takers:
+        remedy = f"write --weights {','.join(f'{name}=FILE' for name in takers)}, or some of it"
+    if not names:
+        if len(chosen) > 1 and len(takers) != 1:
+            whose = f"{' and '.join(takers)} take weights" if takers else "none takes weights"
+            raise ValueError(
+                f"--weights {text} does not say of which method it is: of {', '.join(chosen)} "
+                f"{whose}; {remedy}"
+            )
+        names, files = [takers[0] if takers else chosen[0]], [first]
+    elif first or not all(files) or len(set(names)) < len(names):
+        raise ValueError(f"--weights is {text!r}; expected a file for a method, once: {remedy}")
+    elif stray := sorted(set(names) - set(takers)):
+        raise ValueError(
+            f"--weights names {', '.join(stray)}; expected methods that are run and take weights, "
+            f"{', '.join(takers) or 'of which there are none'}: {remedy}"
+        )
+    return {name: _absolute(name, file) for name, file in zip(names, files, strict=True)}
+
+
+def _absolute(method: str, file: str) -> str:
+    parts = file.split(",") if method == "hong" else [file]
+    return ",".join(os.path.abspath(os.path.expanduser(part)) for part in parts)
 
 
 def size(text: str) -> tuple[int, int]:

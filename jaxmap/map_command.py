@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,94 +26,121 @@ from jaxmap.commands import (
 from jaxmap.conformal import Conformal, read_conformal
 from jaxmap.diagnostics import check_e2_sign
 from jaxmap.estimators import (
+    ConditionalGAN,
     Estimator,
     HongCNN,
     Resampled,
+    SampledPosterior,
 )
 from jaxmap.estimators.memory import check_map_memory
+from jaxmap.flags import weights_of
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.galaxies import galaxy_shear
 from jaxmap.grid import Grid
 from jaxmap.machine import check_disk
 from jaxmap.massmap import MassMap
 from jaxmap.methods import build_estimator, kept_samples, method_identity
-from jaxmap.null_tests import check_realisations, random_sign_map, run_null_tests
+from jaxmap.null_tests import (
+    check_realisations,
+    data_null_tests,
+    random_sign_map,
+    residual_chi2,
+    with_null_tests,
+)
 from jaxmap.outputs import (
+    ALL_MAPS,
     MAP_FILES,
+    check_folder,
+    check_picture_of_all,
     kept_if_interrupted,
     origin,
     partial_samples,
+    settings,
     staged,
     write_config,
     write_map_files,
+    write_picture_of_all,
 )
 from jaxmap.progress import with_bar
 from jaxmap.reading.readers import read_shear
 from jaxmap.spectra import PowerSpectrum
-from jaxmap.summary import describe_input, describe_map, describe_null_tests, describe_signs
+from jaxmap.summary import (
+    compare_maps,
+    describe_input,
+    describe_map,
+    describe_null_tests,
+    describe_signs,
+    map_figures,
+)
 
+FILES = (*MAP_FILES, "config.toml")
 NULL_KEY = 0x4E554C4C
 """Folded into the seed's key: null tests share no random number with the map."""
 
 
+@dataclass(frozen=True)
+class _Data:
+    """What all methods share.
+
+    Args:
+        catalog: the galaxies.
+        shear: their means in pixels.
+        null_tests: figures of `jaxmap.null_tests.data_null_tests`, or None.
+        bounds: for calibrated intervals, or None.
+        record: how the output came to be, but for the settings of the method.
+    """
+
+    catalog: ShearCatalog
+    shear: ShearMap
+    null_tests: dict[str, Any] | None
+    bounds: Conformal | None
+    record: dict[str, Any]
+
+
 def run_map(options: argparse.Namespace) -> int:
-    """``jaxmap map``: from a catalogue to a mass map with errors."""
+    """``jaxmap map``: from a catalogue to mass maps with errors, one for every method."""
     if options.catalog is None:
         raise ValueError(
             "no catalogue given; expected `jaxmap map CATALOG` (or catalog in --config)"
         )
     out = Path(options.out or default_out(options.catalog))
-    given = ("catalog", "nz", "spectrum", "weights", "config", "conformal")
-    inputs = [getattr(options, name) for name in given]
     if options.null_tests:
         check_realisations(options.null_tests)
-    _check_unbinned(options)
+    runs = _runs(options, out)
+    for run in runs:
+        _check_unbinned(run)
+        check_folder(Path(run.out), FILES, _inputs(run))
+    if len(runs) > 1:
+        check_picture_of_all(out)
     bounds = read_conformal(options.conformal) if options.conformal else None
-    with staged(out, (*MAP_FILES, "config.toml"), inputs) as folder:
-        spectrum = spectrum_of(options)
-        catalog = read_shear(options.catalog, **catalog_options(options))
-        record = origin(options, Path(options.catalog), len(catalog))
-        drawn = partial_samples(out, record)
-        estimator = build_estimator(
-            options.method,
-            spectrum,
-            margin=options.margin,
-            folder=drawn,
-            identity=record,
-            **estimator_settings(options),
-        )
-        grid = grid_of_catalog(
-            catalog,
-            pixel_of_network(estimator, options.pixel_arcmin),
-            shape=options.size,
-            centre_deg=options.centre,
-        )
-        check_size(options, grid, out)
-        shear = bin_shear(catalog, grid, options.shape_noise)
-        signs = check_e2_sign(shear)
-        if bounds is not None:
-            bounds.check(shear, _method_identity(options, estimator))
-        key = jax.random.key(options.seed)
-        with kept_if_interrupted(drawn):
-            if _takes_galaxies(estimator, options):
-                of_galaxies: Any = estimator
-                result = of_galaxies(key, galaxy_shear(catalog, grid, options.shape_noise))
-            else:
-                result = _with_errors(estimator, bounds, options)(key, shear)
-            result = _null_tested(key, result, shear, catalog, spectrum, options)
-        title = f"{Path(options.catalog).name}, {options.method}"
-        write_map_files(folder, result, record, title)
-        write_config(folder / "config.toml", record["settings"])
-        written = sorted(path.name for path in folder.iterdir())
-    shutil.rmtree(drawn, ignore_errors=True)
-    if not options.quiet:
-        noise = options.shape_noise or float(np.mean(measured_shape_noise(catalog)))
-        print(describe_input(catalog, shear, noise, options.catalog))
-        print(describe_signs(signs))
-        print(describe_map(result, options.method))
-        if options.null_tests:
-            print(describe_null_tests(result.diagnostics["null_tests"]))
-        print(f"Wrote {', '.join(str(out / name) for name in written)}.")
+    spectrum = spectrum_of(options)
+    estimators = [
+        build_estimator(run.method, spectrum, margin=run.margin, **estimator_settings(run))
+        for run in runs
+    ]
+    catalog = read_shear(options.catalog, **catalog_options(options))
+    pixel = _common_pixel(runs, estimators)
+    grid = grid_of_catalog(catalog, pixel, shape=options.size, centre_deg=options.centre)
+    for run, estimator in zip(runs, estimators, strict=True):
+        check_size(run, grid, Path(run.out))
+        if isinstance(estimator, HongCNN):
+            estimator.check_pixels(grid)
+        if len(runs) > 1:  # alone, it would have its own
+            run.pixel_arcmin = pixel
+    shear = bin_shear(catalog, grid, options.shape_noise)
+    if bounds is not None:
+        for run, estimator in zip(runs, estimators, strict=True):
+            bounds.check(shear, _method_identity(run, estimator))
+    null_tests = _null_tests(shear, catalog, spectrum, options) if options.null_tests else None
+    record = origin(options, Path(options.catalog), len(catalog))
+    data = _Data(catalog, shear, null_tests, bounds, record)
+    signs = check_e2_sign(shear)
+    noise = options.shape_noise or float(np.mean(measured_shape_noise(catalog)))
+    said = [describe_input(catalog, shear, noise, options.catalog), describe_signs(signs)]
+    if len(runs) > 1:
+        code = _map_several(runs, estimators, data, out, said)
+    else:
+        code = _map_one(runs[0], estimators[0], data, said)
     if signs.looks_flipped:
         flag = "--no-flip-e2" if options.flip_e2 else "--flip-e2"
         print(
@@ -118,7 +148,125 @@ def run_map(options: argparse.Namespace) -> int:
             f"of e2 changed, {signs.as_given:.1f} as given: e2 is probably flipped; try {flag}",
             file=sys.stderr,
         )
+    return code
+
+
+def _runs(options: argparse.Namespace, out: Path) -> list[argparse.Namespace]:
+    """The options of every method as if it were run alone."""
+    weights = weights_of(options.weights, options.method)
+    runs = []
+    for method in options.method:
+        place = out / method if len(options.method) > 1 else out
+        own = {"method": method, "weights": weights.get(method), "out": str(place)}
+        runs.append(argparse.Namespace(**vars(options) | own))
+    return runs
+
+
+def _inputs(options: argparse.Namespace) -> list[str | None]:
+    given = ("catalog", "nz", "spectrum", "weights", "config", "conformal")
+    return [getattr(options, name) for name in given]
+
+
+def _common_pixel(runs: list[argparse.Namespace], estimators: list[Estimator]) -> float | None:
+    """The pixel scale given, or that of the networks; None for the data's own."""
+    pixels = {
+        run.method: pixel
+        for run, estimator in zip(runs, estimators, strict=True)
+        if (pixel := pixel_of_network(estimator, run.pixel_arcmin)) is not None
+    }
+    if len(set(pixels.values())) > 1:
+        trained = ", ".join(f"{pixel:g} arcmin ({method})" for method, pixel in pixels.items())
+        raise ValueError(
+            f"the networks were trained for pixels of {trained}; expected one size for all maps: "
+            "choose it with --pixel-arcmin, or leave methods out"
+        )
+    return next(iter(pixels.values()), None)
+
+
+def _map_one(
+    options: argparse.Namespace, estimator: Estimator, data: _Data, said: list[str]
+) -> int:
+    result, written, _ = _make(options, estimator, data)
+    if not options.quiet:
+        print(*said, describe_map(result, options.method), sep="\n")
+        if options.null_tests:
+            print(describe_null_tests(result.diagnostics["null_tests"]))
+        print(f"Wrote {', '.join(written)}.")
     return 0
+
+
+def _map_several(
+    runs: list[argparse.Namespace],
+    estimators: list[Estimator],
+    data: _Data,
+    out: Path,
+    said: list[str],
+) -> int:
+    """Every method on its own: one that fails is told, and costs no other's map."""
+    say = (lambda text: None) if runs[0].quiet else print
+    for text in said:
+        say(text)
+    if data.null_tests is not None:
+        say(describe_null_tests(data.null_tests))
+    maps: dict[str, MassMap] = {}
+    rows: dict[str, dict[str, float]] = {}
+    for run, estimator in zip(runs, estimators, strict=True):
+        try:
+            result, written, seconds = _make(run, estimator, data)
+            chi2 = residual_chi2(result, data.shear, run.margin)
+            rows[run.method] = map_figures(result, chi2, seconds)
+        except KeyboardInterrupt as stop:
+            kept = f"; the maps of {', '.join(maps)} are in {out}" if maps else ""
+            why = str(stop) or ("interrupted" if maps else "interrupted; nothing was written")
+            raise KeyboardInterrupt(why + kept) from None
+        except Exception as error:
+            logging.getLogger("jaxmap").info("%s failed", run.method, exc_info=True)
+            print(
+                f"jaxmap: error: {run.method} failed, and the other methods go on: "
+                f"{type(error).__name__}: {error}",
+                file=sys.stderr,
+            )
+            rows[run.method] = {}
+            continue
+        maps[run.method] = MassMap(result.convergence, result.grid, result.mask)
+        say(f"Wrote {', '.join(written)}.")
+    say(compare_maps(rows))
+    if maps:
+        write_picture_of_all(out, maps, Path(runs[0].catalog).name)
+    if (out / ALL_MAPS).exists():
+        say(f"Wrote {out / ALL_MAPS}.")
+    return int(len(maps) < len(runs))
+
+
+def _make(
+    options: argparse.Namespace, estimator: Estimator, data: _Data
+) -> tuple[MassMap, list[str], float]:
+    """The map of one method, the files that were written of it, and the seconds it took."""
+    out = Path(options.out)
+    record = data.record | {"settings": settings(options)}
+    drawn = partial_samples(out, record)
+    if isinstance(estimator, SampledPosterior | ConditionalGAN):
+        estimator = replace(estimator, folder=drawn, identity=record)
+    key = jax.random.key(options.seed)
+    with staged(out, FILES, _inputs(options)) as folder:
+        start = time.perf_counter()
+        with kept_if_interrupted(drawn):
+            if _takes_galaxies(estimator, options):
+                of_galaxies: Any = estimator
+                galaxies = galaxy_shear(data.catalog, data.shear.grid, options.shape_noise)
+                result = of_galaxies(key, galaxies)
+            else:
+                result = _with_errors(estimator, data.bounds, options)(key, data.shear)
+            jax.block_until_ready(result)
+        seconds = time.perf_counter() - start
+        if data.null_tests is not None:
+            result = with_null_tests(result, data.null_tests, data.shear, options.margin)
+        title = f"{Path(options.catalog).name}, {options.method}"
+        write_map_files(folder, result, record, title)
+        write_config(folder / "config.toml", record["settings"])
+        written = sorted(path.name for path in folder.iterdir())
+    shutil.rmtree(drawn, ignore_errors=True)
+    return result, [str(out / name) for name in written], seconds
 
 
 def check_size(options: argparse.Namespace, grid: Grid, out: Path) -> None:
@@ -189,28 +337,14 @@ def _method_identity(options: argparse.Namespace, estimator: Estimator) -> dict[
     return identity
 
 
-def _null_tested(
-    key: jax.Array,
-    result: MassMap,
-    shear: ShearMap,
-    catalog: ShearCatalog,
-    spectrum: PowerSpectrum,
-    options: argparse.Namespace,
-) -> MassMap:
-    """The map with null tests in its diagnostics, unless they are not wanted."""
-    if not options.null_tests:
-        return result
-    key_signs, key_skies = jax.random.split(jax.random.fold_in(key, NULL_KEY))
+def _null_tests(
+    shear: ShearMap, catalog: ShearCatalog, spectrum: PowerSpectrum, options: argparse.Namespace
+) -> dict[str, Any]:
+    key = jax.random.fold_in(jax.random.key(options.seed), NULL_KEY)
+    key_signs, key_skies = jax.random.split(key)
     null = random_sign_map(key_signs, catalog, shear.grid, options.shape_noise)
-    return run_null_tests(
-        key_skies,
-        shear,
-        result,
-        spectrum,
-        num=options.null_tests,
-        margin=options.margin,
-        null=null,
-    )
+    num, margin = options.null_tests, options.margin
+    return data_null_tests(key_skies, shear, spectrum, num=num, margin=margin, null=null)
 
 
 def default_out(catalog: str) -> str:

@@ -59,8 +59,6 @@ def build_estimator(
     phase: Phase = spin2_phase,
     sampler: str = "eps",
     num_steps: int | None = None,
-    folder: Path | None = None,
-    identity: Any = None,
 ) -> Estimator:
     """The estimator of that name.
 
@@ -82,8 +80,6 @@ def build_estimator(
         phase: of the shear operator of the Wiener filter.
         sampler: of ``dlposterior``; see `build_sampler`; ``map`` for the most probable map.
         num_steps: of the sampler; None for its own number.
-        folder: where ``dlposterior`` and ``gan`` keep samples while they draw them.
-        identity: what these samples are of.
 
     Raises:
         ValueError: for an unknown name, ``gan`` without weights, or a file of another kind.
@@ -104,15 +100,7 @@ def build_estimator(
     if method == "gan":
         generator, survey, _ = read_generator(_required(weights))
         warn_of_spectrum(generator.spectrum, spectrum)
-        return ConditionalGAN(
-            generator,
-            survey,
-            count,
-            margin=margin,
-            folder=folder,
-            identity=identity,
-            progress=progress,
-        )
+        return ConditionalGAN(generator, survey, count, margin=margin, progress=progress)
     if method == "hong":
         files: list[str | None] = [None] if weights is None else [*str(weights).split(",")]
         return HongCNN(tuple(read_cluster_network(file)[0] for file in files))
@@ -139,8 +127,6 @@ def build_estimator(
         count,
         domain=domain,
         margin=margin,
-        folder=folder,
-        identity=identity,
         progress=progress,
     )
 

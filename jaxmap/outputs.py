@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,9 @@ from typing import Any
 import jax
 
 import jaxmap
+from jaxmap import plot
 from jaxmap.catalog import ShearCatalog
-from jaxmap.files import folders_for
+from jaxmap.files import atomic_path, folders_for
 from jaxmap.mapfiles import read_provenance, write_mass_map, write_samples
 from jaxmap.massmap import MassMap
 
@@ -28,6 +29,7 @@ _FILES = (
     "catalog", "case", "map", "nz", "spectrum", "conformal", "match", "weights", "mask_from"
 )  # fmt: skip
 MAP_FILES = ("mass_map.fits", "mass_map.png", "samples.nc")
+ALL_MAPS = "mass_maps.png"
 DETECTION_FILES = ("detections.ecsv", "detections.reg")
 
 
@@ -55,16 +57,16 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     aside = ("command", "run", "config", "quiet", "verbose", "out", "json")
     chosen = {}
     for name, value in vars(options).items():
-        if value is None or name in aside:
+        if value is None or value == {} or name in aside:
             continue
-        if name in _FILES:
+        if isinstance(value, dict):
+            value = ",".join(f"{key}={item}" for key, item in value.items())
+        elif name in _FILES:
             value = str(Path(value).absolute())
-        elif name == "size":
+        elif name in ("size", "sky") and isinstance(value, tuple):
             value = f"{value[1]}x{value[0]}"
         elif isinstance(value, tuple):
             value = list(value)
-        elif isinstance(value, dict):
-            value = ",".join(f"{role}={column}" for role, column in value.items())
         chosen[name] = value
     return chosen
 
@@ -88,12 +90,31 @@ def write_map_files(
     if result.samples is not None:
         write_samples(folder / "samples.nc", result, provenance)
     try:
-        from jaxmap.plot import plot_mass_map
-
-        plot_mass_map(result, title, truth).savefig(folder / "mass_map.png", dpi=130)
+        plot.plot_mass_map(result, title, truth).savefig(folder / "mass_map.png", dpi=130)
     except Exception as error:  # a map is not lost for want of its picture
         (folder / "mass_map.png").unlink(missing_ok=True)
         print(f"jaxmap: no picture: {error}", file=sys.stderr)
+
+
+def write_picture_of_all(folder: Path, maps: Mapping[str, MassMap], title: str) -> None:
+    """Several maps in one picture (with matplotlib), which says in its metadata whose it is."""
+    software = {"Software": f"jaxmap {jaxmap.__version__}"}
+    try:
+        with atomic_path(folder / ALL_MAPS) as temporary:
+            plot.plot_mass_maps(maps, title).savefig(temporary, dpi=130, metadata=software)
+    except Exception as error:
+        (folder / ALL_MAPS).unlink(missing_ok=True)
+        print(f"jaxmap: no picture: {error}", file=sys.stderr)
+
+
+def check_picture_of_all(folder: Path) -> None:
+    """Refuse to replace a picture of that name that jaxmap did not draw."""
+    path = folder / ALL_MAPS
+    ours = path.is_file() and b"Software\0jaxmap " in path.read_bytes()
+    if os.path.lexists(path) and not ours:
+        raise ValueError(
+            f"{folder} holds {ALL_MAPS} that jaxmap did not write; choose another folder with --out"
+        )
 
 
 def write_catalog(path: Path, catalog: ShearCatalog) -> None:
@@ -128,6 +149,27 @@ def staged(
         ValueError: if the folder cannot be written to, holds files of these names that jaxmap did
             not write, or holds an input of that name.
     """
+    folder = _new_folder(out, names, inputs)
+    try:
+        yield folder
+        with folders_for(out):
+            new = {path.name for path in folder.iterdir()}
+            for name in new:
+                os.replace(folder / name, out / name)
+            for stale in set(names) - new:
+                (out / stale).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_folder(
+    out: Path, names: Collection[str], inputs: Iterable[str | Path | None] = ()
+) -> None:
+    """Refuse now what `staged` would refuse later; arguments and errors are those of it."""
+    _new_folder(out, names, inputs).rmdir()
+
+
+def _new_folder(out: Path, names: Collection[str], inputs: Iterable[str | Path | None]) -> Path:
     targets = {(out / name).resolve() for name in names}
     for source in inputs:
         if source is not None and Path(source).resolve() in targets:
@@ -143,21 +185,11 @@ def staged(
         base = out if out.is_dir() else next(f for f in out.absolute().parents if f.exists())
         if os.path.lexists(out) and not out.is_dir():
             raise NotADirectoryError(0, "it is a file")
-        folder = Path(tempfile.mkdtemp(dir=base, prefix=".jaxmap-"))
+        return Path(tempfile.mkdtemp(dir=base, prefix=".jaxmap-"))
     except OSError as error:
         raise ValueError(
             f"cannot write in {out} ({error.strerror}); choose another folder with --out"
         ) from error
-    try:
-        yield folder
-        with folders_for(out):
-            new = {path.name for path in folder.iterdir()}
-            for name in new:
-                os.replace(folder / name, out / name)
-            for stale in set(names) - new:
-                (out / stale).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def partial_samples(out: Path, record: dict[str, Any]) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 
 if TYPE_CHECKING:
@@ -52,24 +54,68 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
         panels.append(("signal to noise", snr, {"cmap": "RdBu_r", "vmin": -5, "vmax": 5}))
     if mass_map.b_mode is not None:
         panels.append(("B mode (noise, leakage at masks)", np.asarray(mass_map.b_mode), colours))
-    columns = 3 if len(panels) > 4 else min(len(panels), 2)
-    rows = -(-len(panels) // columns)
-    ny, nx = mass_map.grid.shape
-    figure = new_figure(5.2 * columns, 0.5 + rows * 4.4 * float(np.clip(ny / nx, 0.5, 1.6)))
-    projection = None if mass_map.grid.centre_deg is None else mass_map.grid.wcs()
-    for index, (label, image, style) in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, index + 1, projection=projection)
-        drawn = axes.imshow(image, origin="lower", interpolation="nearest", **style)
+    figure, places = _figure_for(len(panels), mass_map.grid, title)
+    for axes, (label, image, style) in zip(places, panels, strict=True):
+        drawn = _draw(axes, label, image, mass_map, style)
         figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend="both")
-        axes.set_title(label, fontsize=11)
-        _outline(axes, mask, "black" if style["cmap"] == "RdBu_r" else "white")
-        _scale_bar(axes, mass_map)
-        _label_axes(axes, on_sky=projection is not None)
+    figure.tight_layout()
+    return figure
+
+
+def plot_mass_maps(maps: Mapping[str, MassMap], title: str = "") -> Figure:
+    """Draw several maps of one field in the same colours, each less its mean over its mask.
+
+    Args:
+        maps: by the words above them, on one grid.
+        title: line above the panels.
+
+    Returns, raises:
+        As `plot_mass_map`.
+    """
+    images = {name: np.asarray(each.convergence) for name, each in maps.items()}
+    masks = {name: np.asarray(each.mask) for name, each in maps.items()}
+    images = {name: image - image[masks[name]].mean() for name, image in images.items()}
+    observed = np.concatenate([image[masks[name]] for name, image in images.items()])
+    low, high = np.quantile(observed, [0.002, 0.998])
+    style = {"cmap": "magma", "vmin": low, "vmax": high}
+    grid = next(iter(maps.values())).grid
+    figure, places = _figure_for(len(maps), grid, title, layout="constrained")
+    for axes, (name, image) in zip(places, images.items(), strict=True):
+        drawn = _draw(axes, name, image, maps[name], style)
+    bar = figure.colorbar(drawn, ax=places, fraction=0.03, pad=0.02, extend="both")
+    bar.set_label("convergence, less its mean over the observed pixels")
+    return figure
+
+
+def _figure_for(
+    count: int, grid: Grid, title: str, layout: Literal["constrained"] | None = None
+) -> tuple[Figure, list[Any]]:
+    """A figure with a title and so many panels of a grid."""
+    columns = 3 if count > 4 else min(count, 2)
+    rows = -(-count // columns)
+    ny, nx = grid.shape
+    height = 0.5 + rows * 4.4 * float(np.clip(ny / nx, 0.5, 1.6))
+    figure = new_figure(5.2 * columns, height, layout)
+    projection = None if grid.centre_deg is None else grid.wcs()
+    places = [
+        figure.add_subplot(rows, columns, index + 1, projection=projection)
+        for index in range(count)
+    ]
     if title:
         readable = title.encode("utf-8", "replace").decode()
         figure.suptitle(readable, fontsize=12, parse_math=False)
-    figure.tight_layout()
-    return figure
+    return figure, places
+
+
+def _draw(axes: Any, label: str, image: Any, mass_map: MassMap, style: dict[str, Any]) -> Any:
+    """One panel; returns what a colour bar is of."""
+    drawn = axes.imshow(image, origin="lower", interpolation="nearest", **style)
+    axes.set_title(label, fontsize=11)
+    mask = np.asarray(mass_map.mask)
+    _outline(axes, mask, "black" if style["cmap"] == "RdBu_r" else "white")
+    _scale_bar(axes, mass_map)
+    _label_axes(axes, on_sky=mass_map.grid.centre_deg is not None)
+    return drawn
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:

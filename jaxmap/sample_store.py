@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmap.digests import warn_without_digest
 from jaxmap.files import atomic_path, reserve
 from jaxmap.machine import check_disk, check_memory
 
@@ -28,6 +29,8 @@ class SampleStore:
         folder: where to keep them; None for memory.
         identity: what the samples are of, as JSON can hold it; a folder of another identity is
             refused.
+        digest: of what they are drawn from (`jaxmap.digests`); that of another is refused, and a
+            folder without one, of an earlier version, is warned of and taken.
 
     Attributes:
         done: samples that are there.
@@ -37,8 +40,10 @@ class SampleStore:
         ValueError: for a folder that holds other samples, or cannot be read.
     """
 
-    def __init__(self, num: int, folder: Path | None = None, identity: Any = None) -> None:
-        self.num, self.folder = num, folder
+    def __init__(
+        self, num: int, folder: Path | None = None, identity: Any = None, digest: str = ""
+    ) -> None:
+        self.num, self.folder, self.digest = num, folder, digest
         self.identity = json.loads(json.dumps(identity))
         self.done = 0
         self.arrays: dict[str, np.ndarray] = {}
@@ -74,7 +79,7 @@ class SampleStore:
         needed = self.num * sum(values[0].nbytes for values in chunk.values())
         what = f"{self.num} samples"
         if self.folder is None:
-            check_memory(needed, what, "draw fewer, or keep them in a folder")
+            check_memory(needed, what, "draw fewer, or keep them in a folder", host=True)
             self.arrays = {
                 name: np.empty((self.num, *values.shape[1:]), values.dtype)
                 for name, values in chunk.items()
@@ -99,6 +104,11 @@ class SampleStore:
             if not all(len(array) == self.num for array in arrays.values()):
                 raise ValueError("arrays of another length")
             self.done, self.arrays = int(index["done"]), arrays
+            if "digest" not in index:
+                warn_without_digest(f"the drawing of the samples in {folder}", remedy)
+                self._write_index()
+            elif index["digest"] != self.digest:
+                raise ValueError("they are of another key, data, prior or sampler")
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"cannot go on with the samples in {folder} ({error}); {remedy}"
@@ -109,6 +119,7 @@ class SampleStore:
             return
         index = {
             "identity": self.identity,
+            "digest": self.digest,
             "num": self.num,
             "done": self.done,
             "arrays": sorted(self.arrays),

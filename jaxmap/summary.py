@@ -46,22 +46,20 @@ def describe_map(result: MassMap, method: str) -> str:
     if result.b_mode is not None:
         lines[0] += f", B mode {np.asarray(result.b_mode)[mask].std():.4f}"
     if result.std is not None:
-        std, snr = np.asarray(result.std), np.asarray(result.signal_to_noise)
-        row, column = np.unravel_index(np.argmax(np.where(mask, snr, -np.inf)), mask.shape)
-        place = ""
-        if result.grid.centre_deg is not None:
-            ra, dec = result.grid.wcs().all_pix2world(column, row, 0)
-            place = f" at RA {float(ra):.4f}, Dec {float(dec):+.4f}"
+        std = np.asarray(result.std)
         resampled = "noise_realisations" in result.diagnostics
         name = "noise" if resampled else "error"
         lines[0] += f", {name} {np.sqrt(np.mean(std[mask] ** 2)):.4f} per pixel"
         if resampled:
             lines[0] += f" (of {result.diagnostics['noise_realisations']} realisations; no bias)"
-        # From a few samples the error is so uncertain that the highest ratio is an accident.
-        if result.samples is None or len(result.samples) >= 10:
+        if (peak := _peak(result)) is not None:
+            place = ""
+            if result.grid.centre_deg is not None:
+                ra, dec = result.grid.wcs().all_pix2world(*peak[::-1], 0)
+                place = f" at RA {float(ra):.4f}, Dec {float(dec):+.4f}"
             lines.append(
-                f"Highest S/N: {snr[row, column]:.1f}{place} "
-                f"(convergence {convergence[row, column]:.3f} +- {std[row, column]:.3f})."
+                f"Highest S/N: {np.asarray(result.signal_to_noise)[peak]:.1f}{place} "
+                f"(convergence {convergence[peak]:.3f} +- {std[peak]:.3f})."
             )
     lines[0] += "."
     if result.samples is not None:
@@ -71,8 +69,55 @@ def describe_map(result: MassMap, method: str) -> str:
     return "\n".join(lines)
 
 
+def _peak(result: MassMap) -> tuple[int, int] | None:
+    """Row and column of the observed pixel of highest S/N, where that means something."""
+    # From a few samples the error is so uncertain that the highest ratio is an accident.
+    if result.std is None or (result.samples is not None and len(result.samples) < 10):
+        return None
+    mask, snr = np.asarray(result.mask), np.asarray(result.signal_to_noise)
+    row, column = np.unravel_index(np.argmax(np.where(mask, snr, -np.inf)), mask.shape)
+    return int(row), int(column)
+
+
+def compare_maps(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """A table of the figures of `map_figures`, one method a line; without figures, it failed."""
+    columns = {"seconds": ".1f", "rms": ".4f", "B mode": ".4f", "error": ".4f", "chi2": ".3f"}
+    columns["peak S/N"] = ".1f"
+    lines = [f"{'method':<12}" + "".join(f"{name:>9}" for name in columns)]
+    for method, row in rows.items():
+        cells = (
+            f"{row[name]:>9{form}}" if name in row else f"{'-':>9}"
+            for name, form in columns.items()
+        )
+        lines.append(f"{method:<12}" + ("".join(cells) if row else "   failed"))
+    lines.append(
+        "(rms, B mode and error: of the convergence, per observed pixel, each method's own error; "
+        "chi2: of the map's residuals per observed component, 1 is noise alone)"
+    )
+    return "\n".join(lines)
+
+
+def map_figures(result: MassMap, chi2: float, seconds: float) -> dict[str, float]:
+    """What `compare_maps` shows of a map, as far as it is known.
+
+    Args:
+        result: the map.
+        chi2: of its residuals.
+        seconds: it took.
+    """
+    mask = np.asarray(result.mask)
+    figures = {"seconds": seconds, "rms": np.asarray(result.convergence)[mask].std(), "chi2": chi2}
+    if result.b_mode is not None:
+        figures["B mode"] = np.asarray(result.b_mode)[mask].std()
+    if result.std is not None:
+        figures["error"] = np.sqrt(np.mean(np.asarray(result.std)[mask] ** 2))
+    if (peak := _peak(result)) is not None:
+        figures["peak S/N"] = np.asarray(result.signal_to_noise)[peak]
+    return {name: float(value) for name, value in figures.items()}
+
+
 def describe_null_tests(figures: Mapping[str, Any]) -> str:
-    """Figures of `jaxmap.null_tests.run_null_tests`."""
+    """Figures of `jaxmap.null_tests`: of the data, and of a map if they are there."""
     b_modes, found = figures["b_modes"], figures["jackknife"]
     p_value, num = b_modes["p_value"], b_modes["num"]
     verdict = "none seen"
@@ -97,10 +142,11 @@ def describe_null_tests(figures: Mapping[str, Any]) -> str:
             f"Noise, from random signs of the shapes: {noise['value']:.3f} +- {noise['error']:.3f} "
             "of what the weights tell."
         )
-    lines.append(
-        f"Residuals of the map: chi2 {figures['residual_chi2']:.3f} per observed component (1: "
-        "noise alone)."
-    )
+    if "residual_chi2" in figures:
+        lines.append(
+            f"Residuals of the map: chi2 {figures['residual_chi2']:.3f} per observed component (1: "
+            "noise alone)."
+        )
     return "\n".join(lines)
 
 

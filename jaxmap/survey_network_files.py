@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.denoiser_files import iterations_of
 from jaxmap.generator import Generator, initialise_generator
 from jaxmap.networks.plain_unet import PlainUNet, initialise_plain
 from jaxmap.networks.weights import fitted_to, network_file, write_weights
@@ -31,7 +32,13 @@ def write_survey_denoiser(
         survey: that it was trained for; all of its mask and noise is kept.
         training: how it was trained, as plain values.
     """
-    _write(path, model, survey, training, {"kind": DEEPMASS, "first": model.first})
+    _write(
+        path,
+        model,
+        survey,
+        training,
+        {"kind": DEEPMASS, "first": model.first, "iterations": model.iterations},
+    )
 
 
 def write_generator(
@@ -59,7 +66,7 @@ def read_survey_denoiser(
             raise ValueError(f"its first map is {header['first']!r}")
         network = _network(header)
         params = fitted_to(lambda key: initialise_plain(network, key, 1), arrays)
-        return SurveyDenoiser(params, spectrum, network, header["first"])
+        return SurveyDenoiser(params, spectrum, network, header["first"], iterations_of(header))
 
     return _read(path, DEEPMASS, "deepmass-survey", build)
 

@@ -35,7 +35,7 @@ from jaxmap.training.pictures import (
 )
 from jaxmap.training.score_task import fresh_hybrid_prior, score_task
 from jaxmap.training.settings import Training, read_training
-from jaxmap.training.sources import Source, open_source, sky_of
+from jaxmap.training.sources import Source, digests_of, open_source, sky_of
 from jaxmap.training.survey_denoiser_task import (
     REGION,
     fresh_survey_denoiser,
@@ -71,7 +71,7 @@ def run_train(options: argparse.Namespace) -> int:
             task,
             settings.schedule,
             out,
-            {"settings": table},
+            {"settings": table, "data": digests_of(settings, source)},
             checkpoint_every=settings.checkpoint_every,
             validate_every=settings.validate_every,
             progress=_bar_of(options, "training", "step"),

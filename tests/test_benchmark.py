@@ -197,6 +197,7 @@ def test_the_case_itself_is_never_overwritten(case_file, tmp_path, capsys):
 
 
 def test_unknown_methods_are_usage_errors(case_file, capsys):
-    assert main(["benchmark", str(case_file), "--methods", "ks,magic"]) == 2
-    assert "magic" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["benchmark", str(case_file), "--methods", "ks,magic"])
+    assert stop.value.code == 2 and "magic" in capsys.readouterr().err
     assert main(["benchmark"]) == 2

@@ -15,12 +15,13 @@ import pytest
 
 from jaxmap import calibrate_flags, simulate_flags
 from jaxmap.calibration.checkpoint import FIELDS, open_records
+from jaxmap.calibration.intervals import score_fields
 from jaxmap.calibration.mocks import MockFields, middle_of_survey, shrunk_to
 from jaxmap.calibration.report import lines_of
 from jaxmap.calibration.run import calibrate
 from jaxmap.catalog import shear_map
 from jaxmap.cli import main
-from jaxmap.estimators import Wiener
+from jaxmap.estimators import KaiserSquires, Wiener
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import write_shear_map
 from jaxmap.massmap import MassMap
@@ -103,6 +104,44 @@ def test_folders_of_other_runs_are_refused(setting, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot use .*file .*--out"):
         run(setting, 2, out=tmp_path / "file")
+
+
+def test_fields_of_another_estimator_are_not_taken_for_these(setting, tmp_path):
+    """Without an identity, what fields are made of tells; and of an old folder nobody knows."""
+    estimator, fields, spectrum = setting
+    run(setting, 2, out=tmp_path)
+    brighter = replace(spectrum, c_ell=2 * spectrum.c_ell)
+    deeper = replace(fields, survey=replace(fields.survey, weight=2 * fields.survey.weight))
+    for other in (
+        (replace(estimator, num_samples=10), fields, spectrum),
+        (replace(estimator, spectrum=brighter), fields, spectrum),
+        (estimator, deeper, spectrum),
+        (estimator, fields, brighter),
+    ):
+        with pytest.raises(ValueError, match="with another estimator, other fields or another"):
+            run(other, 2, out=tmp_path)
+
+
+def test_fields_of_an_earlier_version_are_gone_on_from(setting, tmp_path, caplog):
+    whole = run(setting, 3, out=tmp_path / "whole")
+    run(setting, 2, out=tmp_path / "parts")
+    path = tmp_path / "parts" / FIELDS
+    first, *others = path.read_text().splitlines()
+    old = json.loads(first)
+    assert old["calibration"].pop("digest")
+    path.write_text("\n".join([json.dumps(old), *others, ""]))
+    for _ in range(2):
+        assert run(setting, 3, out=tmp_path / "parts") == whole
+    assert len(caplog.messages) == 1 and "earlier version" in caplog.messages[0]
+    with pytest.raises(ValueError, match="with seed = 0, not 5"):
+        run(setting, 3, out=tmp_path / "parts", seed=5)
+
+
+def test_scores_of_another_estimator_are_not_taken_for_these(setting, tmp_path):
+    fields = setting[1]
+    score_fields(KaiserSquires(1.0, 0), fields, 1, out=tmp_path)
+    with pytest.raises(ValueError, match="with another estimator, other fields"):
+        score_fields(KaiserSquires(2.0, 0), fields, 1, out=tmp_path)
 
 
 def test_bad_input(setting):

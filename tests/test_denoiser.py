@@ -226,3 +226,28 @@ def test_scale_is_the_error_of_the_wiener_filter(silent, spectrum):
         assert abs(deviation(noise, noise)) < 4
         assert deviation(noise, 1.1 * noise) < -4
         assert deviation(noise, 0.9 * noise) > 4
+
+
+def test_mixed_precision_is_near(stirred):
+    """bfloat16 has three digits; layers average their rounding, and gradients keep direction."""
+    grid = GRIDS[0]
+    data = data_on(grid, "half")
+    mixed = replace(stirred, network=replace(NETWORK, half=True))
+    truth = 0.02 * jnp.asarray(np.random.default_rng(3).normal(size=grid.shape))
+
+    @jax.jit
+    def of(denoiser):
+        def loss(params):
+            found = denoise_shear(replace(denoiser, params=params), data)
+            return jnp.mean((found.mean - truth) ** 2), found
+
+        (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(denoiser.params)
+        return found, jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
+
+    (full, slope), (half, half_slope) = of(stirred), of(mixed)
+    added = full.mean - full.wiener
+    gap = jnp.sqrt(jnp.mean((half.mean - full.mean) ** 2) / jnp.mean(added**2))
+    assert 1e-6 < gap < 0.02
+    assert half.mean.dtype == full.mean.dtype
+    cosine = slope @ half_slope / (jnp.linalg.norm(slope) * jnp.linalg.norm(half_slope))
+    assert cosine > 0.99

@@ -9,7 +9,16 @@ import pytest
 from scipy.stats import gaussian_kde
 from sklearn.neighbors import KernelDensity
 
-from jaxmap.dynamics.cnn import DEFAULT, PAPER, PRESETS, described, fit_cnn, preset_from
+from jaxmap.dynamics.cnn import (
+    DEFAULT,
+    PAPER,
+    PRESETS,
+    described,
+    fit_cnn,
+    preset_from,
+    train_network,
+)
+from jaxmap.dynamics.domain import domain_of
 from jaxmap.dynamics.error_model import fit_errors
 from jaxmap.dynamics.estimate import Flag
 from jaxmap.dynamics.images import images_of, phase_space_image, tilted_image, velocity_profile
@@ -154,6 +163,27 @@ def test_training_learns_and_repeats(clusters, ensemble):
     assert (found.std > 0).all() and not (found.flag & Flag.TOO_FEW).any()
     again = fit_cnn(KEY, clusters, preset=SHORT, num_networks=1)
     jax.tree.map(np.testing.assert_array_equal, again.params[0], ensemble.params[0])
+
+
+def test_a_training_with_other_clusters_is_not_taken_for_this(clusters, tmp_path, monkeypatch):
+    """As many images of other clusters, or other masses of the same, are another training."""
+
+    def still(network, learning, key, state, *arrays):
+        return state._replace(step=state.step + 1), 0.0
+
+    monkeypatch.setattr("jaxmap.dynamics.cnn.epoch", still)
+    rng = np.random.default_rng(0)
+    images, masses = rng.random((60, 48, 1)).astype("f4"), np.linspace(13.5, 15.0, 60)
+    domain, preset = domain_of(clusters), DEFAULT._replace(num_epochs=1)
+
+    def trained(images, masses):
+        return train_network(KEY, images, masses, preset, domain, folder=tmp_path)
+
+    first = trained(images, masses)
+    for other in ((images[::-1], masses), (images, masses[::-1])):
+        with pytest.raises(ValueError, match=r"other data \(images and masses\)"):
+            trained(*other)
+    jax.tree.map(np.testing.assert_array_equal, trained(images, masses), first)
 
 
 def test_estimators_survive_their_files(clusters, ensemble, tmp_path):

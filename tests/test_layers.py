@@ -15,7 +15,7 @@ PACKAGE = Path(jaxmap.__file__).parent
 
 LAYERS = [
     ["jaxmap", "files", "config", "flags", "machine", "program_memory", "progress"],
-    ["arrayfiles", "hdf5files", "texttables"],
+    ["arrayfiles", "digests", "hdf5files", "texttables"],
     ["two_columns"],
     ["grid", "solvers", "networks", "sampling"],
     ["operators", "spectra"],

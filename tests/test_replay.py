@@ -1,5 +1,6 @@
 """Outputs say how they were made, well enough to be made again."""
 
+import argparse
 import json
 import shutil
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from jaxmap.cli import main
+from jaxmap.cli import build_parser, main
+from jaxmap.flags import size
 from jaxmap.mapfiles import read_mass_map
+from jaxmap.outputs import settings
 from jaxmap.replay_command import read_record
 
 
@@ -65,8 +68,9 @@ def test_an_input_that_moved_or_changed(made, capsys):
     assert "is not the input of then" in capsys.readouterr().err
 
 
-def test_simulated_maps_come_again(tmp_path, capsys):
-    flags = ["simulate", "maps", "--kind", "gaussian", "--size", "16", "--pixel-arcmin", "2"]
+@pytest.mark.parametrize("sizes", [["--size", "16"], ["--size", "10x8", "--sky", "24x16"]])
+def test_simulated_maps_come_again(tmp_path, sizes):
+    flags = ["simulate", "maps", "--kind", "gaussian", *sizes, "--pixel-arcmin", "2"]
     assert main([*flags, "--num", "3", "--out", str(tmp_path / "a"), "-q"]) == 0
     (file,) = (tmp_path / "a").glob("maps-*.h5")
     assert read_record(file) == read_record(tmp_path / "a")
@@ -76,6 +80,26 @@ def test_simulated_maps_come_again(tmp_path, capsys):
 
     with h5py.File(file) as one, h5py.File(other) as two:
         np.testing.assert_array_equal(one["convergence"], two["convergence"])
+
+
+def test_sides_of_a_field_keep_their_order():
+    """Of every flag that takes one, in every command; argparse reads them as NX x NY."""
+
+    def parsers(parser):
+        nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        inner = [p for action in nested for each in action.choices.values() for p in parsers(each)]
+        return inner or [parser]
+
+    found = [
+        (parser, action)
+        for parser in parsers(build_parser())
+        for action in parser._actions
+        if action.type is size
+    ]
+    assert {action.dest for _, action in found} >= {"size", "sky"}
+    for parser, action in found:
+        chosen = settings(argparse.Namespace(**{action.dest: size("600x400")}))
+        assert size(str(chosen[action.dest])) == (400, 600), (parser.prog, action.dest)
 
 
 def test_detections_come_again(made):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import simulated_data
 
-from jaxmap.catalog import ShearMap, shear_map
+from jaxmap.catalog import shear_map
 from jaxmap.estimators import KaiserSquires, Resampled, Wiener
 from jaxmap.grid import Grid
 from jaxmap.likelihood import draw_noise
@@ -58,7 +58,9 @@ def test_residuals_tell_the_noise_where_weights_do_not(field):
     right within 4 standard errors, but for the few per cent of it that a smooth map holds and of
     the weak signal that it lacks."""
     truth, data = field
-    shear = shear_from_convergence(truth / 8, data.grid) + draw_noise(jax.random.key(5), data.weight)
+    shear = shear_from_convergence(truth / 8, data.grid) + draw_noise(
+        jax.random.key(5), data.weight
+    )
     right = shear_map(shear, data.grid, weight=data.weight)
     wrong = replace(right, weight=4 * right.weight)
     estimator = KaiserSquires(2.0, 0)

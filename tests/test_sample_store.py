@@ -70,7 +70,9 @@ def test_other_samples_are_refused(tmp_path, damage):
 def test_no_room_is_found_before_the_work(tmp_path, monkeypatch):
     from jaxmap import machine
 
-    monkeypatch.setattr(machine, "available_memory", lambda: 100)
+    monkeypatch.setattr(machine, "available_memory", lambda: 0)  # a GPU's, where none is kept
+    SampleStore(5).append(next(chunks(0, 2)))
+    monkeypatch.setattr(machine, "host_memory", lambda: 100)
     with pytest.raises(ValueError, match="5 samples needs about"):
         SampleStore(5).append(next(chunks(0, 2)))
     usage = type("Usage", (), {"free": 100})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -147,6 +148,73 @@ def test_a_stopped_run_loses_a_chunk_at_most(spectrum, data, tmp_path):
     read = read_mass_map(tmp_path / "map.fits")
     assert read.diagnostics == parts.diagnostics
     np.testing.assert_array_equal(read.upper, parts.upper)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A sampler of plain noise whose settings can be told."""
+
+    std: float = 1.0
+
+    def draw(self, key: jax.Array, numbers: jax.Array, prior: Any, data: ShearMap) -> Draws:
+        draws = Counting().draw(key, numbers, prior, data)
+        return draws._replace(samples=self.std * draws.samples)
+
+
+def test_samples_of_other_data_are_not_taken_for_these(spectrum, data, tmp_path):
+    """With or without an identity: another key or precision; without one, anything else too."""
+    steep = replace(spectrum, c_ell=spectrum.c_ell * spectrum.ell**-0.1)
+    here = SampledPosterior(spectrum, Noise(), 2, margin=0, folder=tmp_path / "samples")
+    first = here(KEY, data)
+    other = replace(data, shear=data.shear.at[3, 4].add(1e-3))
+    refused = [
+        (here, jax.random.key(1), data),
+        (here, KEY, other),
+        (here, KEY, replace(data, weight=2 * data.weight)),
+        (replace(here, prior=steep), KEY, data),
+        (replace(here, prior=lambda grid: GaussianPrior(mode_variance(steep, grid))), KEY, data),
+        (replace(here, sampler=Noise(2.0)), KEY, data),
+        (replace(here, margin=2), KEY, data),
+    ]
+    for estimator, key, shear in refused:
+        with pytest.raises(ValueError, match=r"of another key, data, prior or sampler.*remove"):
+            estimator(key, shear)
+    np.testing.assert_array_equal(here(KEY, data).samples, first.samples)
+
+    named = replace(here, folder=tmp_path / "named", identity="A")
+    named(KEY, data)
+    with pytest.raises(ValueError, match="of another key"):
+        named(jax.random.key(1), data)
+    with pytest.raises(ValueError, match="say what it is by identity"):
+        replace(here, sampler=Counting())(KEY, data)
+    # What sums over galaxies are in the last bit is not known on a GPU: the identity answers.
+    np.testing.assert_array_equal(named(KEY, other).samples, first.samples)
+
+
+def test_samples_of_an_earlier_version_are_gone_on_from(spectrum, data, tmp_path, caplog):
+    """With a warning once; the samples are those without a stop."""
+    here = SampledPosterior(spectrum, Noise(), 3, margin=0, folder=tmp_path / "samples")
+    whole = replace(here, folder=None)(KEY, data)
+    with pytest.raises(Stopped):
+        replace(here, progress=stopped_at(2))(KEY, data)
+    path = tmp_path / "samples" / "progress.json"
+    index = json.loads(path.read_text())
+    assert index.pop("digest") and index["done"] == 2
+    path.write_text(json.dumps(index))
+    for _ in range(2):
+        np.testing.assert_array_equal(here(KEY, data).samples, whole.samples)
+    assert len(caplog.messages) == 1 and "earlier version" in caplog.messages[0]
+    assert "remove" in caplog.messages[0]
+
+
+def stopped_at(number: int) -> Any:
+    def progress(chunks: Any) -> Any:
+        for chunk in chunks:
+            if chunk == number:
+                raise Stopped
+            yield chunk
+
+    return progress
 
 
 def test_chains_that_stopped_on_the_way_are_left_out(spectrum, data):

@@ -86,10 +86,10 @@ def test_kaiser_squires_as_the_first_map_is_finite_for_any_noise(model):
 
 
 def test_files_are_recognised(model, data, tmp_path, spectrum):
-    path = tmp_path / "survey.npz"
+    path, model = tmp_path / "survey.npz", replace(model, iterations=30)
     write_survey_denoiser(path, model, survey_of(data), {})
     found, survey, header = read_survey_denoiser(path)
-    assert found.network == NETWORK and found.first == "wiener" and survey.margin == 3
+    assert jax.tree.structure(found) == jax.tree.structure(model) and survey.margin == 3
     assert header["kind"] == "deepmass for one survey"
     estimator = build_estimator("deepmass", spectrum, weights=path)
     assert isinstance(estimator, SurveyDeepMass)

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from jaxmap import train_command
 from jaxmap.cli import main
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_mass_map
 from jaxmap.matter_power import PLANCK18
+from jaxmap.networks.optimiser import update
 from jaxmap.operators import shear_from_convergence
 from jaxmap.simulation.fields import lognormal_field
 from jaxmap.training.denoising import Example, information_from_shear, loss_terms
+from jaxmap.training.loop import Task
 from jaxmap.training.noise import NoiseRanges, draw_precision
 from jaxmap.training.settings import training_from
 from jaxmap.training.sources import sky_of
@@ -114,6 +117,40 @@ def test_train_on_given_maps(tmp_path, capsys):
     assert "reading maps" in said.err and "(survey)" in said.out  # of the windows
     denoiser, domain, _ = read_denoiser(out / "denoiser.npz")
     assert domain.pixel_arcmin == 1.0 and float(denoiser.spectrum(jnp.asarray(3000.0))) > 0
+
+
+def still(settings, training, validation, spectrum):
+    """A task that learns nothing, at once."""
+
+    def advance(step, state):
+        return update(state, jax.tree.map(jnp.zeros_like, state.params), settings.schedule), 0.0
+
+    def figures(_):
+        return {"loss": 1.0}
+
+    return Task({"x": jnp.zeros(3)}, advance, figures, figures)
+
+
+def test_maps_added_to_the_folder_are_another_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(train_command.TASKS, "denoiser", still)
+    monkeypatch.setitem(train_command.KEEP, "denoiser", lambda *_: "Kept.")
+    monkeypatch.setattr(train_command, "check_training_memory", lambda *_: None)
+    monkeypatch.setattr(train_command, "draw_losses", lambda *_: None)
+    rng, maps = np.random.default_rng(0), tmp_path / "maps"
+    maps.mkdir()
+
+    def add(number):
+        np.save(maps / f"sim{number}.npy", rng.gamma(0.1, 0.1, (2, 20, 18)))
+
+    for number in range(6):
+        add(number)
+    (tmp_path / "given.toml").write_text(GIVEN.replace("FOLDER", str(maps)))
+    command = ["train", str(tmp_path / "given.toml"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(command) == main(command) == 0
+    add(6)
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "with other data (maps); give what it was begun with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

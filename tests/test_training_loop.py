@@ -70,12 +70,18 @@ def record_of(schedule: Schedule, seed: int = 1) -> dict[str, Any]:
     return {"settings": {"seed": seed, "schedule": plain, "channels": (8, 16)}}
 
 
-def run(folder: Path, schedule: Schedule, seed: int = 1, **toy_options: Any) -> np.ndarray:
+def run(
+    folder: Path,
+    schedule: Schedule,
+    seed: int = 1,
+    data: dict[str, str] | None = None,
+    **toy_options: Any,
+) -> np.ndarray:
     """Train the toy, with a checkpoint every 4 steps and a validation every 8."""
-    task = toy(schedule, **toy_options)
-    params = train(
-        task, schedule, folder, record_of(schedule, seed), checkpoint_every=4, validate_every=8
-    )
+    task, record = toy(schedule, **toy_options), record_of(schedule, seed)
+    if data is not None:
+        record["data"] = data
+    params = train(task, schedule, folder, record, checkpoint_every=4, validate_every=8)
     return np.asarray(params["x"])
 
 
@@ -141,6 +147,32 @@ def test_other_settings_are_refused(tmp_path):
         with pytest.raises(ValueError, match="training with other settings; give another folder"):
             run(tmp_path, **({"schedule": schedule_of(30)} | changed))
     assert step_of(tmp_path) == 8
+
+
+def test_other_data_are_refused(tmp_path):
+    with pytest.raises(Stopped):
+        run(tmp_path, schedule_of(30), stop_at=9, data={"maps": "a", "start": "b"})
+    for data in ({"maps": "a", "start": "c"}, {"maps": "a"}, {}):
+        with pytest.raises(ValueError, match=r"other data \(.*start\); give what it was begun"):
+            run(tmp_path, schedule_of(30), data=data)
+    with pytest.raises(ValueError, match=r"other data \(maps, start\)"):
+        run(tmp_path, schedule_of(30), data={"maps": "A", "start": "B"})
+    assert step_of(tmp_path) == 8
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path, caplog):
+    """Bit for bit, with a warning until it is written anew; then its data are known."""
+    whole = run(tmp_path / "whole", schedule_of(30))
+    parts = tmp_path / "parts"
+    with pytest.raises(Stopped):
+        run(parts, schedule_of(30), stop_at=9, data=None)
+    with pytest.raises(Stopped):
+        run(parts, schedule_of(30), stop_at=13, data={"maps": "a"})
+    assert len(caplog.messages) == 1 and "earlier version" in caplog.messages[0]
+    with pytest.raises(ValueError, match=r"other data \(maps\)"):
+        run(parts, schedule_of(30), data={"maps": "b"})
+    assert run(parts, schedule_of(30), data={"maps": "a"}).tobytes() == whole.tobytes()
+    assert len(caplog.messages) == 1
 
 
 def test_length_may_change_until_the_decay(tmp_path):

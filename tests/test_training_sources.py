@@ -17,9 +17,10 @@ from jaxmap.reading.maps.source import MapSource
 from jaxmap.simulation.fields import gaussian_field
 from jaxmap.spectra import map_power, power_spectrum
 from jaxmap.training.layouts import GivenFields, Layout
-from jaxmap.training.settings import GivenMaps, Training, training_from
+from jaxmap.training.settings import GivenMaps, SimulatedMaps, Training, training_from
 from jaxmap.training.smooth_power import smooth_power
-from jaxmap.training.sources import open_source
+from jaxmap.training.sources import digests_of, open_source
+from jaxmap.training.survey_settings import Survey
 
 SHAPE = (20, 24)
 LAYOUTS = (Layout(16, 2), Layout(20, 1, window=12))
@@ -41,6 +42,33 @@ def write_maps(folder: Path, num: int = 10, shape: tuple[int, int] = SHAPE) -> n
 
 def numbers_of(fields: GivenFields) -> list[int]:
     return [int(field[0, 0]) for field in fields.maps]
+
+
+def test_digests_tell_what_was_read(tmp_path):
+    """Maps and files, each by its name; the same maps have the same digest."""
+    (tmp_path / "maps").mkdir()
+    write_maps(tmp_path / "maps", 4)
+    settings = settings_for(tmp_path / "maps", validation_fraction=0.5)
+    source = open_source(settings)
+    first = digests_of(settings, source)
+    assert list(first) == ["maps"] and digests_of(settings, open_source(settings)) == first
+    assert digests_of(settings, source._replace(validation=source.training)) != first
+    write_maps(tmp_path / "maps", 6)
+    assert digests_of(settings, open_source(settings)) != first
+
+    path = tmp_path / "file"
+    files = {
+        "start": replace(settings, start=str(path)),
+        "mask_from": replace(settings, survey=Survey(mask_from=str(path))),
+        "catalog": replace(settings, survey=Survey(catalog=str(path))),
+        "nz": replace(settings, source=SimulatedMaps(nz=str(path))),
+    }
+    for name, changed in files.items():
+        path.write_text("old")
+        before = digests_of(changed, source)
+        path.write_text("new")
+        now = digests_of(changed, source)
+        assert [other for other in before if before[other] != now[other]] == [name]
 
 
 def test_given_maps_are_split_by_realisation(tmp_path):

@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,11 @@ def denoiser(spectrum) -> Denoiser:
 
 
 def test_denoisers_come_back(tmp_path, denoiser):
-    path = tmp_path / "denoiser.npz"
+    path, denoiser = tmp_path / "denoiser.npz", replace(denoiser, iterations=30)
     write_denoiser(path, denoiser, DOMAIN, {"steps": 7})
     again, domain, header = read_denoiser(path)
     assert (again.network, domain, header["training"]) == (denoiser.network, DOMAIN, {"steps": 7})
-    assert jax.tree.structure(again.params) == jax.tree.structure(denoiser.params)
+    assert jax.tree.structure(again) == jax.tree.structure(denoiser)  # all settings too
     for one, other in zip(
         jax.tree.leaves(again.params), jax.tree.leaves(denoiser.params), strict=True
     ):
@@ -158,7 +159,7 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
         "domain": {"pixel_arcmin": 0.29, "noise_std": [0.03, 0.4]},
     }
     write_weights(path, arrays, header)
-    assert read_denoiser(path)
+    assert read_denoiser(path)[0].iterations == 12  # of files that do not tell
 
     def without(table: dict[str, Any], name: str) -> dict[str, Any]:
         return {key: value for key, value in table.items() if key != name}
@@ -181,6 +182,9 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
             | {"network": denoiser.params | {"ModulatedBlock_0": without(block, "PeriodicConv_0")}},
             header,
         ),
+        "0 iterations": (arrays, header | {"iterations": 0}),
+        "30.0 iterations": (arrays, header | {"iterations": 30.0}),
+        "10000000 iterations": (arrays, header | {"iterations": 10**7}),
         "to float": (arrays, header | {"domain": {"pixel_arcmin": 0.29, "noise_std": "ab"}}),
         "is -1": (arrays | {"spectrum": arrays["spectrum"] | {"c_ell": -np.ones(200)}}, header),
     }

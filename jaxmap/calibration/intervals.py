@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxmap
 from jaxmap.arrayfiles import read_arrays
-from jaxmap.calibration.checkpoint import append_record, open_records
+from jaxmap.calibration.checkpoint import append_record, identity_of, open_records
 from jaxmap.calibration.mocks import Fields
 from jaxmap.calibration.run import APART
 from jaxmap.conformal import Scored, score_field
@@ -41,7 +41,7 @@ def score_fields(
         seed: of all fields.
         out: folder for the fields scored so far; a later call goes on from them.
         identity: what else decides the scores, as JSON can hold it; a folder made with another is
-            refused.
+            refused. None to compare a digest of estimator and fields instead, as `calibrate` does.
         progress: wraps the loop over the fields to do, e.g. ``tqdm.tqdm``.
 
     Raises:
@@ -52,7 +52,7 @@ def score_fields(
     folder = None if out is None else Path(out)
     stored: dict[int, Scored] = {}
     if folder is not None:
-        records = open_records(folder, {**decided, **(identity or {})})
+        records = open_records(folder, {**decided, **identity_of(identity, estimator, fields)})
         stored = {
             number: one
             for number, record in records.items()

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import jaxmap
-from jaxmap.calibration.checkpoint import append_record, open_records
+from jaxmap.calibration.checkpoint import append_record, identity_of, open_records
 from jaxmap.calibration.field import Judged, judge_field
 from jaxmap.calibration.mocks import Fields
 from jaxmap.calibration.report import build_report
@@ -63,7 +63,8 @@ def calibrate(
         out: folder for the fields judged so far (``fields.jsonl``); with the same arguments a later
             call goes on from them and gives the same report.
         identity: what else decides the result (settings of estimator and fields), as JSON can
-            hold it; a folder made with another is refused.
+            hold it; a folder made with another is refused. None to compare a digest of estimator,
+            fields and spectrum instead, which may refuse a folder of another machine (last bits).
         progress: wraps the loop over the fields to do, e.g. ``tqdm.tqdm``.
 
     Returns:
@@ -85,9 +86,11 @@ def calibrate(
         "seed": seed,
         "smoothing_arcmin": smoothing_arcmin,
         "margin": margin,
-        **(identity or {}),
     }
-    records = {} if out is None else open_records(Path(out), decided)
+    records: dict[int, dict[str, Any]] = {}
+    if out is not None:
+        identity = identity_of(identity, estimator, fields, spectrum)
+        records = open_records(Path(out), {**decided, **identity})
     root = jax.random.fold_in(jax.random.key(seed), APART)
     judge = partial(
         _judge,

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.digests import digest_of
 from jaxmap.dynamics.domain import Domain, domain_of, without_spread
 from jaxmap.dynamics.error_model import ErrorModel, fit_errors
 from jaxmap.dynamics.estimate import Flag, MassEstimate, flagged
@@ -185,6 +186,7 @@ def train_network(
         preset: network and settings.
         domain: whose masses set the scale of the output.
         folder: for checkpoint and log, so that a stopped training goes on; a temporary one if None.
+            That of other images or masses is refused.
         validation: figures of parameters for the log.
         progress: wraps the epochs.
 
@@ -222,7 +224,10 @@ def train_network(
     )
     schedule = Schedule(preset.num_epochs, preset.learning.learning_rate)
     settings = {"schedule": asdict(schedule), "preset": described(preset), "num": len(images)}
-    record = {"settings": {**settings, "key": np.asarray(jax.random.key_data(key)).tolist()}}
+    record = {
+        "settings": {**settings, "key": np.asarray(jax.random.key_data(key)).tolist()},
+        "data": {"images and masses": digest_of(images, log10_mass, domain)},
+    }
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) if folder is None else folder
         return train(

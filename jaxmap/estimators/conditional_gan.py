@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,12 @@ class ConditionalGAN:
     survey: TrainedSurvey | None = None
     num_samples: int = 32
     margin: int | None = None
-    chunk: int | None = None
-    folder: Path | None = None
-    identity: Any = None
-    progress: Callable[[Iterable[int]], Iterable[int]] = lambda chunks: chunks
+    chunk: int | None = field(default=None, compare=False)
+    folder: Path | None = field(default=None, compare=False)
+    identity: Any = field(default=None, compare=False)
+    progress: Callable[[Iterable[int]], Iterable[int]] = field(
+        default=lambda chunks: chunks, compare=False
+    )
 
     def __post_init__(self) -> None:
         self._posterior()  # which refuses what cannot be

@@ -12,6 +12,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork, Mosaic, mosaic
 from jaxmap.galaxies import GalaxyShear, pixel_mean
 from jaxmap.gaussian_posterior import turned
+from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 
 _SAME_SCALE = 0.02
@@ -57,12 +58,7 @@ class HongCNN:
     def __call__(self, key: jax.Array, shear: ShearMap | GalaxyShear) -> MassMap:
         del key
         data = pixel_mean(shear) if isinstance(shear, GalaxyShear) else shear
-        scale = data.grid.pixel_arcmin
-        if abs(scale / PIXEL_ARCMIN - 1) > _SAME_SCALE:
-            raise ValueError(
-                f"the pixels are {scale:g} arcmin wide; expected {PIXEL_ARCMIN} arcmin (3.84 "
-                f"arcsec), which the network was trained for: bin the galaxies in such pixels"
-            )
+        self.check_pixels(data.grid)
         found = [mosaic(model, data, self.step) for model in self.models]
         maps = np.stack([each.convergence for each in found])
         if not np.isfinite(maps).all():
@@ -78,6 +74,15 @@ class HongCNN:
             b_mode=self._b_mode(data) if self.with_b_mode else None,
             counts=data.counts,
         )
+
+    def check_pixels(self, grid: Grid) -> None:
+        """Refuse pixels of another size than the networks'."""
+        scale = grid.pixel_arcmin
+        if abs(scale / PIXEL_ARCMIN - 1) > _SAME_SCALE:
+            raise ValueError(
+                f"the pixels are {scale:g} arcmin wide; expected {PIXEL_ARCMIN} arcmin (3.84 "
+                f"arcsec), which the network was trained for: bin the galaxies in such pixels"
+            )
 
     def _b_mode(self, data: ShearMap) -> jax.Array:
         found: list[Mosaic] = [mosaic(model, turned(data), self.step) for model in self.models]

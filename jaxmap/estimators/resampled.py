@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
@@ -65,7 +65,9 @@ class Resampled:
     num_realisations: int = 100
     noise: Literal["weights", "residuals"] = "weights"
     margin: int | None = None
-    progress: Callable[[Iterable[int]], Iterable[int]] = lambda numbers: numbers
+    progress: Callable[[Iterable[int]], Iterable[int]] = field(
+        default=lambda numbers: numbers, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.num_realisations < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser_files import Domain, warn_of_residuals, warn_outside
 from jaxmap.diagnostics import chi2_per_pixel, gelman_rubin
+from jaxmap.digests import digest_of
 from jaxmap.estimators.finite_field import inner, pad_shear
 from jaxmap.gaussian_posterior import wiener_b_mode
 from jaxmap.grid import Grid
@@ -53,7 +54,9 @@ class SampledPosterior:
         chunk: samples drawn at once; 1 by default on a CPU, 8 elsewhere.
         folder: where to keep samples while they are drawn, so that a run that is stopped goes on
             from its last chunk, and memory does not grow with their number; None for memory.
-        identity: of data and settings, as JSON can hold it: a folder of another one is refused.
+        identity: of data and settings, as JSON can hold it: a folder of another one is refused, as
+            is that of another key or shape. None to compare a digest of data, prior and sampler
+            instead, which may refuse a folder of another machine (last bits differ).
         progress: wraps the loop over chunks, e.g. ``tqdm.tqdm``.
 
     Raises:
@@ -70,10 +73,12 @@ class SampledPosterior:
     num_samples: int = 32
     domain: Domain | None = None
     margin: int | None = None
-    chunk: int | None = None
-    folder: Path | None = None
-    identity: Any = None
-    progress: Callable[[Iterable[int]], Iterable[int]] = lambda chunks: chunks
+    chunk: int | None = field(default=None, compare=False)
+    folder: Path | None = field(default=None, compare=False)
+    identity: Any = field(default=None, compare=False)
+    progress: Callable[[Iterable[int]], Iterable[int]] = field(
+        default=lambda chunks: chunks, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.num_samples < 2:
@@ -90,7 +95,8 @@ class SampledPosterior:
         padded, margin = pad_shear(shear, self.margin)
         prior = prior_on(self.prior, padded.grid)
         gaussian = gaussian_part(prior, padded.grid)
-        store = SampleStore(self.num_samples, self.folder, self.identity)
+        digest = "" if self.folder is None else self._digest(key, prior, padded, margin)
+        store = SampleStore(self.num_samples, self.folder, self.identity, digest)
         self._fill(store, key, prior, padded, margin)
         samples, statistics = _finished(store)
         if self.domain is not None:
@@ -110,6 +116,13 @@ class SampledPosterior:
             upper=upper,
             diagnostics=_diagnostics(statistics, gaussian, padded.grid),
         )
+
+    def _digest(self, key: jax.Array, prior: SamplerPrior, padded: ShearMap, margin: int) -> str:
+        """Of all that decides the samples; of its exact part where the caller knows the rest."""
+        exact = (key, padded.grid.shape, margin, str(padded.weight.dtype))
+        if self.identity is not None:  # the bits of sums over galaxies may differ on a GPU
+            return digest_of(exact)
+        return digest_of(exact, prior, padded, self.sampler)
 
     def _fill(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
@@ -71,10 +71,10 @@ class Wiener:
     num_samples: int = 100
     keep_samples: bool = True
     margin: int | None = None
-    chunk: int | None = None
+    chunk: int | None = field(default=None, compare=False)
     phase: Phase = spin2_phase
     solver: Solver = solve_conjugate_gradient
-    progress: Callable[[Iterable[int]], Iterable[int]] = _no_progress
+    progress: Callable[[Iterable[int]], Iterable[int]] = field(default=_no_progress, compare=False)
 
     def __post_init__(self) -> None:
         if self.num_samples < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.arrayfiles import json_of, read_arrays
+from jaxmap.digests import digest_of_arrays
 from jaxmap.files import atomic_path
 
 HEADER = "__header__"
@@ -28,7 +28,7 @@ def write_weights(path: str | Path, params: Any, header: dict[str, Any]) -> None
         header: anything JSON can hold; ``sha256`` of the arrays is added.
     """
     arrays = {name: np.asarray(leaf, np.float32) for name, leaf in _flat(params).items()}
-    text = json.dumps({**header, "sha256": _hash(arrays)}, allow_nan=False)
+    text = json.dumps({**header, "sha256": digest_of_arrays(arrays)}, allow_nan=False)
     everything: dict[str, Any] = {**arrays, HEADER: np.frombuffer(text.encode(), np.uint8)}
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **everything)
@@ -52,7 +52,7 @@ def read_weights(path: str | Path) -> tuple[Any, dict[str, Any]]:
             f"{path} is not a whole file of jaxmap weights ({error}); fetch it again, or give a "
             "file that `jaxmap train` wrote"
         ) from error
-    if _hash(arrays) != known:
+    if digest_of_arrays(arrays) != known:
         raise ValueError(
             f"the arrays in {path} do not match its checksum: the file was damaged or changed; "
             "fetch it again"
@@ -126,11 +126,3 @@ def _flat(params: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def _hash(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()

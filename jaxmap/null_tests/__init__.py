@@ -8,7 +8,7 @@ from one place.
 from jaxmap.null_tests.b_modes import BModes, b_mode_test, check_realisations
 from jaxmap.null_tests.blocks import Jackknife, jackknife
 from jaxmap.null_tests.noise import Estimated, noise_test, random_sign_map, residual_chi2
-from jaxmap.null_tests.run import run_null_tests
+from jaxmap.null_tests.run import data_null_tests, run_null_tests, with_null_tests
 
 __all__ = [
     "BModes",
@@ -16,9 +16,11 @@ __all__ = [
     "Jackknife",
     "b_mode_test",
     "check_realisations",
+    "data_null_tests",
     "jackknife",
     "noise_test",
     "random_sign_map",
     "residual_chi2",
     "run_null_tests",
+    "with_null_tests",
 ]

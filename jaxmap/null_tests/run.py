@@ -37,6 +37,20 @@ def run_null_tests(
         margin: masked pixels around the field; None for the default, 0 for a periodic field.
         null: a map of the same survey without signal (`random_sign_map`), where there is one.
     """
+    figures = data_null_tests(key, shear, spectrum, num=num, margin=margin, null=null)
+    return with_null_tests(result, figures, shear, margin)
+
+
+def data_null_tests(
+    key: jax.Array,
+    shear: ShearMap,
+    spectrum: PowerSpectrum,
+    *,
+    num: int = 50,
+    margin: int | None = None,
+    null: ShearMap | None = None,
+) -> dict[str, Any]:
+    """The null tests of the data alone, for any map of them; arguments as of `run_null_tests`."""
     found = jackknife(shear)
     figures: dict[str, Any] = {
         "b_modes": b_mode_test(key, shear, spectrum, num, margin)._asdict(),
@@ -44,8 +58,15 @@ def run_null_tests(
             name: values.tolist() if isinstance(values, np.ndarray) else values
             for name, values in found._asdict().items()
         },
-        "residual_chi2": residual_chi2(result, shear, margin),
     }
     if null is not None:
         figures["noise_chi2"] = noise_test(null)._asdict()
+    return figures
+
+
+def with_null_tests(
+    result: MassMap, figures: dict[str, Any], shear: ShearMap, margin: int | None = None
+) -> MassMap:
+    """The map with those of its data (`data_null_tests`) and of its residuals."""
+    figures = figures | {"residual_chi2": residual_chi2(result, shear, margin)}
     return replace(result, diagnostics={**result.diagnostics, "null_tests": figures})

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from jaxmap.digests import warn_without_digest
 from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
 from jaxmap.networks.optimiser import Schedule, lost_steps, start
 
@@ -78,8 +79,9 @@ def train(
         task: what to train.
         schedule: of the optimiser.
         folder: for checkpoint and log (one JSON object a line); made if need be.
-        record: settings as plain values, kept in the checkpoint. A checkpoint of other settings is
-            refused, except that ``num_steps`` may change until the decay has begun.
+        record: kept in the checkpoint: ``settings`` as plain values, and digests of the ``data`` by
+            name. A checkpoint of others is refused, except that ``num_steps`` may change until the
+            decay has begun; one without digests, of an earlier version, is warned of and taken.
         checkpoint_every: steps between checkpoints.
         validate_every: steps between validations, each with a checkpoint.
         progress: wraps the range of steps.
@@ -97,6 +99,7 @@ def train(
     if (folder / CHECKPOINT).exists():
         state, before = read_checkpoint(folder / CHECKPOINT, state)
         _require_same(before, record, int(state.step), schedule)
+        _require_same_data(before, record, folder)
         log.info("going on from step %d of %s", state.step, folder / CHECKPOINT)
     summaries: list[Any] = []
     began, lost = time.perf_counter(), lost_steps(state)
@@ -162,6 +165,21 @@ def _require_same(
             f"the training stands at step {step} of {length}; its length can no longer become "
             f"{schedule.num_steps}, for with one of the two it would slow down from step "
             f"{slowing} on (give another folder to start anew)"
+        )
+
+
+def _require_same_data(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    known, data = before.get("data"), now.get("data", {})
+    if known is None:
+        if data:
+            remedy = "give another folder, or remove the checkpoint to start anew"
+            warn_without_digest(f"the training in {folder}", remedy)
+        return
+    others = sorted(name for name in known | data if known.get(name) != data.get(name))
+    if others:
+        raise ValueError(
+            f"the checkpoint in {folder} is of a training with other data ({', '.join(others)}); "
+            "give what it was begun with, or another folder, or remove the checkpoint to start anew"
         )
 
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmap.digests import digest_of
+from jaxmap.files import sha256_of
 from jaxmap.grid import Grid
 from jaxmap.matter_power import PLANCK18
 from jaxmap.redshifts import (
@@ -54,6 +56,21 @@ def open_source(settings: Training, progress: Progress = lambda steps: steps) ->
     if isinstance(source, GivenMaps):
         return _given(source, settings, progress)
     return _simulated(source, settings.layouts)
+
+
+def digests_of(settings: Training, source: Source) -> dict[str, str]:
+    """Digests of what a training reads: its maps, and files by the names of their settings."""
+    files = {
+        "start": settings.start,
+        "mask_from": settings.survey.mask_from,
+        "catalog": settings.survey.catalog,
+    }
+    maps = {}
+    if isinstance(settings.source, GivenMaps):
+        maps["maps"] = digest_of(source.training, source.validation)
+    else:
+        files["nz"] = settings.source.nz
+    return {**maps, **{name: sha256_of(path) for name, path in files.items() if path}}
 
 
 def sky_of(source: SimulatedMaps | GivenMaps) -> dict[str, Any]:

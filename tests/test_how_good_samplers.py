@@ -1,0 +1,91 @@
+"""Figures of samplers, denoising and the GAN in the documentation are those of the experiments."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "explanation" / "how_good.md").read_text(encoding="utf-8")
+NOT = (ROOT / "docs" / "not.md").read_text(encoding="utf-8")
+
+
+def results(name: str) -> dict:
+    return json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text())
+
+
+def pm(figure: dict, digits: int = 3) -> str:
+    error = figure.get("standard_error", figure.get("error"))
+    value = figure.get("value", figure.get("ratio"))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def test_chains_of_a_score_that_is_no_gradient():
+    loops = results("closed_loops")["by_level"]
+    sums = [loops[level]["circulation"]["rms"] for level in ("0.01", "0.03", "0.1")]
+    assert "sums to {:.0f}, {:.0f} and {:.1f} nats".format(*sums) in NOT
+    chains = results("gaussian_samplers")["samplers"]["hmc, chains"]["power_by_band"]
+    lowest, *others = chains["value"]
+    assert f"lowest ({lowest:.3f} ± {chains['standard_error'][0]:.3f};" in NOT
+    assert all(abs(power - 1) < 0.02 for power in others)
+
+
+def test_samplers_on_posteriors_that_are_known():
+    rows = results("gaussian_samplers")["samplers"]
+    small, large = (rows[f"eps, 9 evaluations{size}"] for size in ("", ", 360 x 360"))
+    assert all(abs(power - 1) < 0.003 for power in small["power_by_band"]["value"])
+    assert abs(large["power_by_band"]["value"][0] - 0.988) < 0.0005, "within 1.2 %"
+    halo = {
+        name: row["no_halo_bias"] for name, row in results("halo_posterior")["samplers"].items()
+    }
+    assert f"off by {pm(halo['eps, 8 evaluations'])} with eight" in PAGE
+    assert f"{pm(halo['eps, 12 evaluations'])} with twelve" in PAGE
+    assert f"For `gibbs` it is {pm(halo['gibbs, 8 sweeps from eps'])}" in PAGE
+    exact = halo["exact draws (floor of the errors)"]
+    assert f"exact draws of that posterior {pm(exact)}" in PAGE
+    assert (
+        f"component is {results('posterior')['cosmos']['diagnostics']['chi2_per_pixel']:.3f}:"
+        in (PAGE)
+    )
+
+
+def test_denoising_of_white_noise():
+    figures = results("denoiser")
+    prior, ktng = figures["prior"], figures["ktng_prior"]
+    for level in ("0.012", "0.025", "0.05"):
+        assert pm(prior[level]) in PAGE
+    assert ", ".join(f"{ktng[level]:.3f}" for level in ("0.012", "0.025", "0.05")) in PAGE
+    assert f"({pm(prior['1'], 4)})" in PAGE
+    lower = [level for level in prior if float(level) <= 0.4]
+    assert all(prior[n]["ratio"] < 1 - 3 * prior[n]["error"] and ktng[n] < 1 for n in lower)
+
+
+def test_calibration_of_the_gan():
+    report = results("calibration_gan")
+    rows = {
+        row["name"]: row["value"] for part in ("spread", "tarp", "coverage") for row in report[part]
+    }
+    assert (
+        f"on {report['num_fields']} simulated fields {rows['std/error, observed']:.2f}, with"
+        in PAGE
+    )
+    inside = rows["pixels, observed: 90 %"]
+    assert f"{inside:.2f} of the truth inside its 90 % intervals" in PAGE
+    assert f"TARP off by {rows['TARP, pixels']:.2f}" in PAGE
+    small = results("gan_ablation")["variants"]
+    kept, without = small["with the reward"], small["without"]
+    assert f"({pm(kept['spread_over_error'])} of the error" in PAGE
+    assert f"without the reward for spread {without['spread_over_error']['value']:.3f})" in PAGE
+    assert f"its mean is {pm(kept['error_over_wiener'])} of" in PAGE
+
+
+def test_training_on_a_gaussian_field():
+    rows = results("gaussian_training")["rows"]
+    gaussian, cone = (list(rows[name].values()) for name in ("Gaussian", "light cone"))
+    assert {f"{row['ratio']:.4f}" for row in gaussian} == {"1.0000"}
+    (added,) = {f"{row['added_over_wiener_error']:.4f}" for row in gaussian}
+    assert f"noise of 0.012 to 0.1 and adds {added} of" in PAGE
+    ratios = [row["ratio"] for row in cone]
+    more = [row["added_over_wiener_error"] for row in cone]
+    told = (
+        f"it has {max(ratios):.2f} to {min(ratios):.2f} and adds {min(more):.2f} to {max(more):.2f}"
+    )
+    assert told in PAGE
