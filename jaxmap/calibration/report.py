@@ -33,9 +33,9 @@ def build_report(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
         As JSON can hold it: ``verdict`` (``fail`` if any line fails; ``pass`` if none does and all
         gates pass; else ``open``), ``num_fields``, ``num_samples`` (the fewest); ``coverage``,
-        ``spread``, ``tarp``, ``sbc`` and ``ratios``, each a list of lines (`jaxmap.calibration.estimate.line`);
-        ``figures`` without a target (error of the mean over that of the Wiener filter, bias of the
-        mean); and ``curves`` to draw (rank histograms, TARP coverage, positions of every scalar).
+        ``spread``, ``tarp``, ``sbc`` and ``ratios``, each a list of lines
+        (`jaxmap.calibration.estimate.line`); ``figures`` without a target (error of the mean over
+        that of the Wiener filter, bias of the mean); and ``curves`` to draw (rank histograms, TARP coverage, positions of every scalar).
 
     Raises:
         ValueError: for fewer than two fields.
