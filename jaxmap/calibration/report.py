@@ -35,7 +35,8 @@ def build_report(records: Sequence[Record]) -> dict[str, Any]:
         gates pass; else ``open``), ``num_fields``, ``num_samples`` (the fewest); ``coverage``,
         ``spread``, ``tarp``, ``sbc`` and ``ratios``, each a list of lines
         (`jaxmap.calibration.estimate.line`); ``figures`` without a target (error of the mean over
-        that of the Wiener filter, bias of the mean); and ``curves`` to draw (rank histograms, TARP coverage, positions of every scalar).
+        that of the Wiener filter, bias of the mean); and ``curves`` to draw (rank histograms, TARP
+        coverage, positions of every scalar).
 
     Raises:
         ValueError: for fewer than two fields.
