@@ -157,6 +157,7 @@ def test_periodic_maps_stay_periodic(side, found):
         assert len(np.unique(averaged(data, 20).weight)) > 1
 
 
+@pytest.mark.slow
 def test_b_modes_of_a_periodic_map_are_looked_for_on_a_periodic_map(spectrum, monkeypatch):
     grid = Grid((17, 17), 1.0)
     shear = shear_from_convergence(gaussian_field(KEY, spectrum, grid), grid)
