@@ -20,6 +20,7 @@ import jaxmap
 from jaxmap.clusters import halo_shear, nfw_halo
 from jaxmap.cosmology import inverse_critical_density
 from jaxmap.networks.weights import read_weights
+from jaxmap.reading.surveys import ROLES
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 BENCHMARKS = RESULTS.parent / "benchmarks" / "results"
@@ -170,6 +171,42 @@ def model_cards() -> list[str]:
             f"| `{name}` | `{header['sha256'][:12]}…` | {row['scatter']:.3f} | "
             f"{row['median']:.3f} | {row['error_over_std']:.2f} |"
         )
+    return [*lines, "", *cluster_network_card(str(data / "hong_clusters.npz"))]
+
+
+def cluster_network_card(weights: str) -> list[str]:
+    """Of the network for clusters, with Kaiser-Squires on the same fields beside."""
+    _, header = read_weights(weights)
+    network, training, found = header["network"], header["training"], results("hong")
+    parameters = json.loads((BENCHMARKS / "hong_network.json").read_text())["parameters"]
+    lines = [
+        "## `hong_clusters.npz`, the network of Hong et al.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| checksum of the arrays | `{header['sha256'][:16]}…` |",
+        f"| width of its filters, parameters | {network['width']}, "
+        f"{parameters[str(network['width'])]:,} |",
+        f"| pixels of the galaxies, of the map | {header['pixel_arcmin'] * 60:.2f}, "
+        f"{header['pixel_arcmin'] * 180:.1f} arcsec |",
+        f"| clusters, steps, minutes | {training['clusters']:,}, {training['steps']:,}, "
+        f"{training['seconds'] / 60:.0f} |",
+        f"| device | {training['device']} |",
+        "",
+        f"On {found['fields']} held-out fields about clusters, without and with masks of bright "
+        "stars:",
+        "",
+        "| | D | median mass ratio | median offset [arcmin] |",
+        "|---|---|---|---|",
+    ]
+    for kind, masks in (("clear", "no masks"), ("stars", "bright stars")):
+        for name, label in (("cnn 19 focal", "network"), ("ks", "Kaiser-Squires")):
+            row = found[kind][name]
+            lines.append(
+                f"| {label}, {masks} | {row['D']['mean']:.2f} | "
+                f"{row['mass_ratio']['median']:.3f} ± {row['mass_ratio_error']:.3f} | "
+                f"{row['offset_arcmin']['median']:.2f} |"
+            )
     return lines
 
 
@@ -189,6 +226,7 @@ def figures() -> dict[str, str]:
         "seconds_import": f"{rows['import jaxmap']:.2f}",
         "seconds_help": f"{rows['jaxmap --help']:.2f}",
         "edge_percent": f"{100 * (worst - 1):.0f}",
+        "column_roles": ", ".join(f"`{role}`" for role in ROLES),
         **survey_pages.figures(),
     }
 

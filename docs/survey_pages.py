@@ -96,20 +96,29 @@ def seams() -> list[str]:
 
 
 def figures() -> dict[str, str]:
-    """What `experiments/benchmarks/survey.py` found."""
-    rows = read("benchmarks/results/survey")["rows"]
-    ks = [row for row in rows if row["method"] == "ks"]
+    """What `experiments/benchmarks/survey.py` found, and `posterior.py` on a GPU."""
+    found = read("benchmarks/results/survey")
+    rows = found["rows"]
+    ks, wiener = ([row for row in rows if row["method"] == name] for name in ("ks", "wiener"))
     one, two = (
-        [
-            row["patches_per_hour"]
-            for row in rows
-            if row["method"] == "wiener" and row["workers"] == count
-        ]
-        for count in (1, 2)
+        [row["patches_per_hour"] for row in wiener if row["workers"] == count] for count in (1, 2)
     )
+    whole = {
+        count: " and ".join(f"{row['seconds']:.1f}" for row in wiener if row["workers"] == count)
+        for count in (1, 2)
+    }
+    peaks = [row["worker_peak_mib"] for row in wiener]
+    gpu, cell = read("results/posterior_gpu")["cost"], found["assumed"]["cell_deg2"]
     return {
         "survey_memory": ", ".join(f"{row['worker_peak_mib']:.0f}" for row in ks),
         "survey_areas": ", ".join(f"{row['deg2']:,}" for row in ks),
         "survey_speedup": " and ".join(f"{b / a:.2f}" for a, b in zip(one, two, strict=True)),
         "survey_rate": f"{min(one):,.0f} to {max(one):,.0f}",
+        "survey_patches": str(wiener[0]["patches"]),
+        "survey_whole_one": whole[1],
+        "survey_whole_two": whole[2],
+        "survey_wiener_memory": f"{min(peaks):.0f} to {max(peaks):.0f}",
+        "survey_wiener_area": str(wiener[0]["deg2"]),
+        "gpu_seconds": f"{gpu['seconds_per_sample']:.3f}",
+        "gpu_pixels": f"{cell * (60 / 0.29 / 360) ** 2:.1f}",
     }

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxmap import datasets
+from jaxmap.benchmark import write_case
 from jaxmap.catalog import ShearMap
 from jaxmap.files import atomic_folder
 from jaxmap.matter_power import cache_directory
@@ -30,18 +31,25 @@ SHARED = Path(os.environ.get("JAXMAP_SHARED", HERE.parents[1] / "shared")) / "da
 def arguments(
     description: str | None, seed: int = 0, **extra: dict[str, Any]
 ) -> argparse.Namespace:
-    """``--out`` for figures and JSON, ``--quick`` for a run of seconds, ``--data``, ``--seed``.
+    """``--out`` for figures and JSON, ``--quick`` for a small run, ``--data``, ``--seed``.
 
-    Further flags as keywords: their settings for ``add_argument``. The folder of ``--out`` is made.
+    Further flags as keywords: their settings for ``add_argument``. The folder of ``--out`` is made;
+    by default a quick run has another, so that what is kept of full ones stays.
     """
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="default: %(default)s")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="default: results/ beside the script; with --quick: runs/quick/ of the checkout",
+    )
     parser.add_argument("--data", type=Path, default=SHARED, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="fewer draws: does it run at all?")
     parser.add_argument("--seed", type=int, default=seed, help="default: %(default)s")
     for name, settings in extra.items():
         parser.add_argument(f"--{name}", **settings)
     options = parser.parse_args()
+    if options.out is None:
+        options.out = HERE.parent / "runs" / "quick" if options.quick else HERE / "results"
     options.out.mkdir(parents=True, exist_ok=True)
     return options
 
@@ -71,15 +79,7 @@ def lay_out(folder: Path) -> None:
     )
     (folder / "ktng").mkdir()
     (folder / "cosmos").mkdir()
-    shear = np.asarray(case.shear.shear)
-    np.savez(
-        folder / "ktng" / "table1.npz",
-        convergence=np.asarray(case.truth, np.float32),
-        shear=np.stack([shear.real, shear.imag]).astype(np.float32),
-        noise_std=noise_std(case.shear),
-        mask=np.asarray(case.shear.mask),
-        pixel_arcmin=case.shear.grid.pixel_arcmin,
-    )
+    write_case(folder / "ktng" / "table1.npz", case)
     assert case.spectrum is not None
     spectrum = np.stack([case.spectrum.ell, case.spectrum.c_ell])
     np.save(folder / "ktng" / "power_spectrum.npy", spectrum)

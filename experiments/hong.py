@@ -11,6 +11,7 @@ run that was stopped goes on.
 from __future__ import annotations
 
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,9 @@ def main() -> None:
         weights={
             "type": paths,
             "default": (runs / "train" / "hong.npz",),
-            "help": "of networks, with commas; those of one architecture and loss are independent "
-            "runs (hong_runs.py), whose mean map counts and whose scatter is given",
+            "help": "of networks, with commas, or patterns of names; those of one architecture and "
+            "loss are independent runs (hong_runs.py), whose mean map counts and whose scatter is "
+            "given",
         },
         runs={"type": Path, "default": runs / "fields"},
         name={"default": "hong", "help": "of the files in --out (default: %(default)s)"},
@@ -125,7 +127,9 @@ def main() -> None:
 
 
 def paths(text: str) -> tuple[Path, ...]:
-    return tuple(Path(part) for part in text.split(","))
+    """Files with commas between them, or patterns of their names."""
+    found = [sorted(glob(part)) or [part] for part in text.split(",")]
+    return tuple(Path(name) for names in found for name in names)
 
 
 def variants_of(weights: tuple[Path, ...]) -> dict[str, list[Path]]:

@@ -32,6 +32,8 @@ def table(items: list[Item], results: Path = RESULTS) -> list[str]:
         command = f"`python experiments/{item.script}`" if item.script else "none"
         if item.script.startswith("-m"):
             command = f"`python {item.script}`"
+        if item.before:
+            command = f"{item.before}, then {command}"
         there = [name for name in item.outputs if (results / name).exists()]
         ours, took = "none", "none"
         if item.outputs and item.outputs[0] in there:

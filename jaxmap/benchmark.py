@@ -19,6 +19,7 @@ from jaxmap.arrayfiles import read_arrays
 from jaxmap.catalog import ShearMap, shear_map
 from jaxmap.diagnostics import chi2_per_pixel, std_over_error
 from jaxmap.estimators import Estimator
+from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.metrics import accuracy_observed, accuracy_published
 from jaxmap.operators import two_map_phase
@@ -100,6 +101,37 @@ def read_case(path: str | Path) -> Case:
         shear=shear_map(fields["shear"], grid, noise_std=noise_std),
         spectrum=spectrum,
     )
+
+
+def write_case(path: str | Path, case: Case) -> None:
+    """Write a case to ``.npz`` with the fields of `read_case`; a place on the sky is not kept.
+
+    Args:
+        path: file to write; replaced only once the new one is whole.
+        case: what to write, in its own precision.
+
+    Raises:
+        ValueError: if one component only was observed in some pixel, which the fields cannot say.
+    """
+    weight = np.asarray(case.shear.weight)
+    mask = (weight > 0).all(axis=0)
+    halves = int(np.sum((weight > 0).any(axis=0) & ~mask))
+    if halves:
+        raise ValueError(
+            f"{halves} pixels have one component of the shear without a weight; expected both or "
+            "neither: mask them"
+        )
+    fields: dict[str, Any] = {
+        "convergence": np.asarray(case.truth),
+        "shear": np.asarray(case.shear.shear),
+        "noise_std": np.where(mask, 1 / np.sqrt(np.where(mask, weight, 1)), 0),
+        "mask": mask,
+        "pixel_arcmin": np.asarray(case.shear.grid.pixel_arcmin),
+    }
+    if case.spectrum is not None:
+        fields["power_spectrum"] = np.stack([case.spectrum.ell, case.spectrum.c_ell])
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **fields)
 
 
 def _load(path: str | Path) -> dict[str, np.ndarray]:

@@ -20,9 +20,9 @@ def add_calibrate(subparsers: Any) -> None:
         "truth looks like one more sample: coverage of pixels and Fourier bands, TARP, SBC ranks "
         "of band powers, peaks and skewness, chi-squared, spread against error. Writes report.json "
         "and calibration.png. A run that was stopped goes on with the same command; more fields "
-        "can be added with a larger --num. With --conformal, for any method: learn from the "
-        "simulated surveys how wide intervals must be to cover the truth, for `jaxmap map "
-        "--conformal`.",
+        "can be added with a larger --num. With --conformal, for methods without samples too: "
+        "learn from the simulated surveys how wide intervals must be to cover the truth, for "
+        "`jaxmap map --conformal`.",
     )
     parser.add_argument(
         "--method",

@@ -81,7 +81,8 @@ def shear_catalog(
     Raises:
         ValueError: for unequal lengths, fewer than two galaxies, values that are not finite,
             declinations beyond the poles, negative or vanishing weights, or |e| > 1 in more than
-            1 % of the galaxies (fewer are a warning: KSB estimates do scatter beyond 1).
+            a fifth of the galaxies (fewer are a warning: noisy shapes over a response of 0.7, or of
+            KSB, do scatter beyond 1).
     """
     shapes = _filled(ellipticity)
     columns = {
@@ -149,7 +150,7 @@ def _check_values(columns: dict[str, np.ndarray]) -> None:
             "at least 2 (is the weight column the right one?)"
         )
     beyond = int(np.sum(np.hypot(columns["e1"], columns["e2"]) > 1))
-    if beyond > 0.01 * count:
+    if beyond > 0.2 * count:
         raise ValueError(
             f"|e| exceeds 1 for {beyond} of {count} galaxies ({beyond / count:.1%}); expected "
             "ellipticities (a - b)/(a + b) (are these other columns, or percentages?)"

@@ -14,7 +14,7 @@ from jaxmap.clusters.tables import aperture_masses, detection_table, write_regio
 from jaxmap.commands import cosmology_of
 from jaxmap.cosmology import mean_inverse_critical_density
 from jaxmap.grid import Grid
-from jaxmap.mapfiles import read_mass_map, read_samples
+from jaxmap.mapfiles import SAMPLES_SUFFIXES, read_mass_map, read_provenance, read_samples
 from jaxmap.outputs import DETECTION_FILES, origin, staged
 from jaxmap.redshifts import (
     RedshiftDistribution,
@@ -45,6 +45,8 @@ def run_detect(options: argparse.Namespace) -> int:
             "mass_map.fits or their folder)"
         )
     source = _source(Path(options.map))
+    if options.z_lens is not None and options.z_source is None:
+        options.nz = options.nz or _nz_of_map(source)
     out = Path(options.out) if options.out else source.parent
     others = (options.nz, options.match, options.config)
     with staged(out, DETECTION_FILES, (source, *others)) as folder:
@@ -80,6 +82,8 @@ def run_detect(options: argparse.Namespace) -> int:
         write_regions(folder / "detections.reg", found, options.scale_arcmin)
     if not options.quiet:
         print(describe_detections(found))
+        if mass is not None and options.z_source is None:
+            print(f"Masses: for sources with the n(z) of {options.nz or 'COSMOS (yours: --nz)'}.")
         if wanted is not None:
             inside = int(np.sum(_on_map(*wanted, grid)))
             print(
@@ -127,7 +131,7 @@ def _read(source: Path, in_folder: bool) -> tuple[np.ndarray, Grid, np.ndarray |
     """Samples or the map as one, their grid, and the mask where it is known."""
     if not source.is_file():
         raise FileNotFoundError(f"no file {source}; expected samples.nc, mass_map.fits or a folder")
-    if source.suffix in (".nc", ".h5", ".hdf5"):
+    if source.suffix in SAMPLES_SUFFIXES:
         samples, grid = read_samples(source)
         beside = source.with_name("mass_map.fits")
         mask = None
@@ -138,6 +142,26 @@ def _read(source: Path, in_folder: bool) -> tuple[np.ndarray, Grid, np.ndarray |
     result = read_mass_map(source)
     maps = result.convergence[None] if result.samples is None else result.samples
     return np.asarray(maps), result.grid, np.asarray(result.mask)
+
+
+def _nz_of_map(source: Path) -> str | None:
+    """The n(z) that a map was made for, where its record names one.
+
+    Raises:
+        ValueError: if that file is no longer there.
+    """
+    try:
+        named = read_provenance(source)["settings"].get("nz")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not isinstance(named, str):
+        return None
+    if not Path(named).is_file():
+        raise ValueError(
+            f"the map was made for the n(z) of {named}, which is no longer there; say where it is "
+            "now (--nz), or give one redshift (--z-source)"
+        )
+    return named
 
 
 def _inverse_critical(options: argparse.Namespace) -> float | None:

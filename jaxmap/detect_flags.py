@@ -71,7 +71,9 @@ def add_detect(subparsers: Any) -> None:
         "--z-lens", type=float, help="redshift of the clusters, for masses in solar masses"
     )
     mass.add_argument(
-        "--nz", metavar="FILE", help="source redshifts: columns z, n (default COSMOS)"
+        "--nz",
+        metavar="FILE",
+        help="source redshifts: columns z, n (default: those the map was made for, or COSMOS)",
     )
     mass.add_argument("--z-source", type=float, help="instead, one redshift of all sources")
     add_cosmology(mass)

@@ -70,6 +70,7 @@ from jaxmap.summary import (
     describe_map,
     describe_null_tests,
     describe_signs,
+    describe_sources,
     map_figures,
 )
 
@@ -136,7 +137,11 @@ def run_map(options: argparse.Namespace) -> int:
     data = _Data(catalog, shear, null_tests, bounds, record)
     signs = check_e2_sign(shear)
     noise = options.shape_noise or float(np.mean(measured_shape_noise(catalog)))
-    said = [describe_input(catalog, shear, noise, options.catalog), describe_signs(signs)]
+    said = [
+        describe_input(catalog, shear, noise, options.catalog),
+        describe_signs(signs),
+        describe_sources(options.nz, options.spectrum),
+    ]
     if len(runs) > 1:
         code = _map_several(runs, estimators, data, out, said)
     else:

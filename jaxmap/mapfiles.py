@@ -38,6 +38,9 @@ _PLANES = {
 }
 """FITS extension of each field of a `MassMap`."""
 
+SAMPLES_SUFFIXES = (".nc", ".h5", ".hdf5")
+"""Of files of `write_samples`."""
+
 _CALIBRATED = {"Q16": "LOWER", "Q84": "UPPER"}
 """Names of the limits where they are calibrated, and of any level (`jaxmap.conformal`)."""
 
@@ -120,7 +123,12 @@ def read_shear_map(path: str | Path) -> ShearMap:
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """The provenance stored with a map by `write_mass_map`."""
+    """The provenance stored with a map by `write_mass_map`, or with samples by `write_samples`."""
+    if Path(path).suffix in SAMPLES_SUFFIXES:
+        import h5py
+
+        with h5py.File(path) as file:
+            return json.loads(file.attrs["provenance"])
     with _open_fits(path) as hdus:
         return json.loads(hdus["PROVENANCE"].data["provenance"][0])
 

@@ -82,13 +82,6 @@ def read_record(output: str | Path) -> dict[str, Any]:
     )
 
 
-def _of_netcdf(path: Path) -> dict[str, Any]:
-    import h5py
-
-    with h5py.File(path) as file:
-        return json.loads(file.attrs["provenance"])
-
-
 def _of_simulation(path: Path) -> dict[str, Any]:
     import h5py
 
@@ -104,7 +97,7 @@ def _of_table(path: Path) -> dict[str, Any]:
 
 _READERS = {
     ".fits": read_provenance,
-    ".nc": _of_netcdf,
+    ".nc": read_provenance,
     ".h5": _of_simulation,
     ".ecsv": _of_table,
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),

@@ -39,6 +39,17 @@ def describe_signs(signs: SignCheck) -> str:
     )
 
 
+def describe_sources(nz: str | None, spectrum: str | None) -> str:
+    """Whose power spectrum is expected of the convergence."""
+    whose = f"for the n(z) of {nz}" if nz else "for the n(z) of COSMOS, since no --nz is given"
+    if spectrum:
+        whose = f"that of {spectrum}"
+    return (
+        f"Power spectrum: {whose}; the prior of wiener and mcalens, and what networks and null "
+        "tests are compared with."
+    )
+
+
 def describe_map(result: MassMap, method: str) -> str:
     mask = np.asarray(result.mask)
     convergence = np.asarray(result.convergence)

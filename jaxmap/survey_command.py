@@ -15,6 +15,7 @@ from jaxmap.grid import ARCMIN
 from jaxmap.machine import check_disk
 from jaxmap.methods import build_estimator
 from jaxmap.outputs import settings as settings_of
+from jaxmap.summary import describe_sources
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
 from jaxmap.survey.clients import Cluster
 from jaxmap.survey.cluster import LOG, Report, count_warning, run_survey
@@ -67,6 +68,7 @@ def run_plan(options: argparse.Namespace) -> int:
     add_to_record(plan.folder, "forecast", found)
     if not options.quiet:
         print(_describe_plan(plan))
+        print(describe_sources(options.nz, options.spectrum))
         print(describe(found))
         print(f"To run it: jaxmap survey run {plan.folder}")
     if plan.tiling.overlap_arcmin > plan.tiling.cell_arcmin / 2:

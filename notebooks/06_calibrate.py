@@ -113,5 +113,12 @@ axis.legend()
 print(f"mean coverage: {np.mean(shares.noise):.3f} and {np.mean(shares.conformal):.3f}")
 
 # %% [markdown]
-# From the command line: `jaxmap calibrate --method ks --num 100 --conformal ks.npz --out scores`, then
-# `jaxmap map galaxies.fits --method ks --conformal ks.npz --out map`.
+# From the command line, with the binned shear of your survey (`jaxmap.mapfiles.write_shear_map`):
+#
+# ```sh
+# jaxmap calibrate --method ks --mask-from shear.fits --nz my_nz.csv --num 100 \
+#     --conformal ks.npz --out scores
+# jaxmap map galaxies.fits --method ks --pixel-arcmin 0.5 --conformal ks.npz --out map
+# ```
+#
+# Pixels, noise and method must be those of the calibration.

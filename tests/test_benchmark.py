@@ -1,12 +1,13 @@
 """Benchmark cases: reading them, scoring, and refusing bad ones."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
-from jaxmap.benchmark import read_case, score, table
+from jaxmap.benchmark import read_case, score, table, write_case
 from jaxmap.cli import main
 from jaxmap.estimators import KaiserSquires, Wiener
 from jaxmap.grid import Grid
@@ -55,6 +56,31 @@ def test_scoring(case_file):
     assert 0.9 < methods["wiener"]["chi2_per_pixel"] < 1.1
     assert "num_samples" not in methods["ks"]
     assert len(table(methods).splitlines()) == 4
+
+
+@pytest.mark.parametrize("with_spectrum", [True, False])
+def test_a_case_comes_back(case_file, tmp_path, with_spectrum):
+    case = read_case(case_file)
+    if not with_spectrum:
+        case = replace(case, spectrum=None)
+    path = tmp_path / "again.npz"
+    write_case(path, case)
+    again = read_case(path)
+    assert again.shear.grid == case.shear.grid and (again.spectrum is not None) == with_spectrum
+    exact = 1e-14 if jax.config.read("jax_enable_x64") else 1e-6  # std is a root of the weight
+    before, after = (
+        (one.truth, one.shear.shear, one.shear.weight, one.spectrum) for one in (case, again)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=exact), before, after)
+
+
+def test_a_pixel_with_one_component_is_no_case(case_file, tmp_path):
+    case = read_case(case_file)
+    row, column = np.argwhere(np.asarray(case.shear.mask))[0]
+    half = case.shear.weight.at[1, row, column].set(0)
+    with pytest.raises(ValueError, match="1 pixels have one component"):
+        write_case(tmp_path / "half.npz", replace(case, shear=replace(case.shear, weight=half)))
+    assert not (tmp_path / "half.npz").exists()
 
 
 def test_metrics_against_numpy(case_file):

@@ -35,7 +35,7 @@ def spoiled(name, value, row=7):
         (spoiled("ellipticity", 1j * np.nan), "'e2'|'e1'"),
         (spoiled("dec_deg", 95.0), r"'dec' holds 95 in row 7; expected .* -90 and 90"),
         (spoiled("weight", -1.0), r"'weight' holds 1 negative values \(first: -1 in row 7"),
-        (spoiled("ellipticity", 1.2), "exceeds 1 for 1 of 50 galaxies"),
+        (spoiled("ellipticity", 1.2, slice(11)), "exceeds 1 for 11 of 50 galaxies"),
         ({**columns(), "weight": np.zeros(50)}, "only 0 of 50 galaxies have a weight above 0"),
         ({**columns(), "weight": np.ones(49)}, "equally long"),
         ({name: values[:0] for name, values in columns().items()}, "has 0 galaxies"),
@@ -48,10 +48,11 @@ def test_bad_catalogues_are_refused(data, message):
 
 
 def test_a_few_large_ellipticities_are_a_warning(caplog):
+    """As of noisy shapes over a response: 12 % here."""
     data = columns(400)
-    data["ellipticity"][:3] = 1.3
+    data["ellipticity"][:48] = 1.3
     catalog = shear_catalog(**data)
-    assert "3 of 400" in caplog.text
+    assert "48 of 400" in caplog.text
     assert len(catalog) == 400
 
 

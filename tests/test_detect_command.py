@@ -64,6 +64,33 @@ def test_a_folder_of_samples(folder, capsys):
     assert regions[3].endswith("# text={1 P=0.80}") and len(regions) == 4
 
 
+def test_sources_are_those_of_the_map(tmp_path, capsys):
+    """Without --nz, masses are for the n(z) that the map's record names; COSMOS, if it has none."""
+    nz, result = tmp_path / "nz.csv", made_map()
+    Table({"z": [0.9, 1.0, 1.1], "nz": [0, 1, 0]}).write(nz)
+    path = tmp_path / "samples.nc"
+    command = ["detect", str(path), "--threshold", "6", "--z-lens", "0.3"]
+
+    def mass(*flags):
+        assert main([*command, *flags]) == 0
+        table = Table.read(tmp_path / "detections.ecsv")
+        return table["mass"][0], table.meta["jaxmap"]["settings"].get("nz")
+
+    write_samples(path, result)
+    of_cosmos = mass()
+    assert "n(z) of COSMOS (yours: --nz)" in capsys.readouterr().out
+    given = mass("--nz", str(nz))
+    write_samples(path, result, {"settings": {"nz": str(nz)}})
+    assert mass() == given and given[1] == str(nz)
+    assert f"n(z) of {nz}." in capsys.readouterr().out
+    assert of_cosmos[1] is None and abs(of_cosmos[0] / given[0] - 1) > 0.01
+    plane = mass("--z-source", "1")
+    assert plane[1] is None and plane[0] == pytest.approx(given[0], rel=0.01)
+    nz.unlink()
+    assert main(command) == 2
+    assert "no longer there; say where it is now (--nz)" in capsys.readouterr().err
+
+
 def test_a_map_tells_no_probabilities(folder, tmp_path, capsys):
     out = tmp_path / "elsewhere"
     command = ["detect", str(folder / "mass_map.fits"), "--out", str(out), "--threshold", "6"]

@@ -1,6 +1,8 @@
 """The experiments on real data: they run, and their figures meet what the project promises."""
 
 import json
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,22 @@ def run(name: str, shared: Path, out: Path) -> dict:
     command += ["--out", str(out), "--data", str(shared)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads((out / f"{name}.json").read_text())
+
+
+def test_quick_runs_leave_the_results_alone(tmp_path, monkeypatch):
+    """By default only full runs write to ``results``; ``--out`` is obeyed in both."""
+    place = tmp_path / "experiments" / "common.py"
+    place.parent.mkdir()
+    shutil.copy(SCRIPTS / "common.py", place)
+    arguments = runpy.run_path(str(place))["arguments"]
+    for flags, out in (
+        ([], "experiments/results"),
+        (["--quick"], "runs/quick"),
+        (["--quick", "--out", str(tmp_path / "mine")], "mine"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["script.py", *flags])
+        assert arguments("What it does.").out == tmp_path / out
+        assert (tmp_path / out).is_dir()
 
 
 @pytest.mark.slow

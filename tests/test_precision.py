@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,14 @@ def test_maps_in_both_precisions(name, both):
     assert found[False].dtype == np.float32 and found[True].dtype == np.float64
     apart = np.sqrt(np.mean((found[False] - found[True]) ** 2) / np.mean(found[True] ** 2))
     assert apart < TOLERANCE[name]
+
+
+def test_documented_tolerances():
+    """The table of the page on what is exact is the one that is tested."""
+    page = Path(__file__).parents[1] / "docs" / "explanation" / "exact_and_approximate.md"
+    _, part = page.read_text(encoding="utf-8").split("## Reproducibility")
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\d.]+) % \|$", part, re.M)
+    assert {name: float(value) / 100 for name, value in rows} == pytest.approx(TOLERANCE)
 
 
 @pytest.mark.slow

@@ -139,6 +139,16 @@ def test_papers_index_is_made_anew():
     assert done.returncode == 0, "run python experiments/index.py"
 
 
+def test_share_of_mutants_tried():
+    modules = json.loads((ROOT / "experiments/results/mutation.json").read_text())["modules"]
+    tried, possible = (sum(row[n] for row in modules.values()) for n in ("tried", "possible"))
+    survived = sum(len(row["survivors"]) for row in modules.values())
+    assert (
+        f"{tried} of {possible} possible ones ({tried / possible:.1%}) were tried, {survived} "
+        "survived"
+    ).replace("%", " %") in (ROOT / "experiments" / "README.md").read_text()
+
+
 def test_learned_mean():
     figures = json.loads((ROOT / "experiments/results/denoiser.json").read_text())
     (row,) = (line for line in README.splitlines() if line.startswith("| Learned posterior mean"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxmap
-from jaxmap.summary import describe_input
+from jaxmap.summary import describe_input, describe_sources
 
 
 @pytest.mark.parametrize(("pixel", "fine"), [(2.0, False), (0.05, True)])
@@ -23,3 +23,10 @@ def test_density_does_not_depend_on_the_pixels(pixel, fine):
     assert float(density) == pytest.approx(4, rel=0.05)
     assert float(inside) == pytest.approx(1 if fine else 4 * pixel**2, rel=0.1)
     assert ("--pixel-arcmin" in said) == fine
+
+
+def test_whose_power_spectrum():
+    assert "n(z) of COSMOS, since no --nz is given;" in describe_sources(None, None)
+    assert "n(z) of mine.csv;" in describe_sources("mine.csv", None)
+    told = describe_sources(None, "power.txt")
+    assert "that of power.txt;" in told and "COSMOS" not in told

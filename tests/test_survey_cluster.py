@@ -122,6 +122,7 @@ def test_commands_plan_run_tell_and_merge(tmp_path, capsys):
     plan = ["survey", "plan", str(config), "--out", str(run)]
     assert main(plan) == 0
     said = capsys.readouterr().out
+    assert "Power spectrum: for the n(z) of COSMOS, since no --nz is given" in said
     assert "Memory: about" in said and "Time: " in said and "Disk: " in said
     assert main([*plan, "--seed", "4"]) == 2
     assert "another plan, made with seed = 3, not 4" in capsys.readouterr().err

@@ -12,7 +12,14 @@ SKIES = (
     "clusters of our halo-model light cone, not of N-body simulations; filters of 19 pixels, not 49"
 )
 FIGURES = ("hong_figures.json", "hong_figures.png")
-OF_VARIANTS = "hong.py --methods cnn --name hong_variants --weights FILES"
+OF_VARIANTS = (
+    "hong.py --methods cnn --name hong_variants --weights "
+    "'runs/hong/*/*/hong.npz,jaxmap/data/hong_clusters.npz'"
+)
+TRAINED = (
+    "`python experiments/hong_runs.py experiments/training/hong_variants.toml` and the other "
+    "trainings that this file names (a minute each on an H100)"
+)
 VARIANTS = (
     "clusters of our halo-model light cone, not of N-body simulations; trained on 24 000 fields "
     "each where the paper's saw 200 000, at another learning rate; 4 channels and no skip with "
@@ -152,7 +159,7 @@ ITEMS: list[Item] = [
          "other error of measurement of the galaxies' shapes; filters of 19 pixels, not 49"),
     Item("Fig. 13, architectures", OF_VARIANTS,
          ("hong_variants.json", "hong_variants_maps.png", "hong_variants.png"),
-         "much alike, but for no skip, which is blurred", nothing, VARIANTS),
+         "much alike, but for no skip, which is blurred", nothing, VARIANTS, TRAINED),
     Item("Table 2, Table 3, KS and CNN", "hong.py", ("hong.json",),
          "D 6.26 (KS), 4.36 (CNN); mass ratio 0.484, 0.867; offset 4.27, 0.60 arcmin",
          _table("clear", "offset"), f"{SKIES}; the shipped network"),
@@ -162,5 +169,5 @@ ITEMS: list[Item] = [
     Item("Table 3, Table 4, other architectures", OF_VARIANTS,
          ("hong_variants.json",),
          "D 4.09 to 4.62, mass ratio 0.720 to 0.789 (without skips 5.04, -1.329); behind stars "
-         "4.22 to 4.93, 0.386 to 0.448", _variants, VARIANTS),
+         "4.22 to 4.93, 0.386 to 0.448", _variants, VARIANTS, TRAINED),
 ]  # fmt: skip

@@ -16,6 +16,7 @@ class Item(NamedTuple):
         published: the paper's figures, in words.
         ours: words from the JSON.
         why: what differs and why, or why there is nothing.
+        before: commands that make the weights it needs, which are not committed.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Item(NamedTuple):
     published: str
     ours: Callable[[Any], str]
     why: str
+    before: str = ""
 
 
 def nothing(_: Any) -> str:

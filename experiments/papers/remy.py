@@ -166,7 +166,9 @@ ITEMS: list[Item] = [
          "estimators.py --survey_deepmass runs/deepmass/deepmass_survey.npz --gan runs/gan/gan.npz",
          ("estimators.json",), "2.18e-2, 0.68", _estimator("deepmass, one survey"),
          "the published network and training, 3000 steps (`training/deepmass_benchmark.toml`), on "
-         "our simulations, not on kTNG"),
+         "our simulations, not on kTNG",
+         "`jaxmap train experiments/training/deepmass_benchmark.toml --out runs/deepmass`, `jaxmap "
+         "train experiments/training/gan_benchmark.toml --out runs/gan`"),
     Item("Table 1, mean of posterior samples", "posterior.py", ("posterior.json",),
          "2.16e-2, 0.68", lambda f: _score(f["table1"]["mean_of_samples"]),
          "64 samples where the paper has 400; " + NOISE + EPS),

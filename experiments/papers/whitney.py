@@ -53,7 +53,8 @@ ITEMS: list[Item] = [
          "posterior.py --weights runs/wider/denoiser.npz --out DIR", ("posterior_gpu.json",),
          "below 1",
          lambda f: f"{f['cost']['seconds_per_sample']:.2g} at 360², in batches of 8",
-         f"{SAMPLER}; an H100 beside other work, with the larger network of `wider_network.py`"),
+         f"{SAMPLER}; an H100 beside other work, with the larger network of `wider_network.py`",
+         "`jaxmap train experiments/training/cosmos_wider.toml --out runs/wider`"),
     Item("Regulariser", "gan_ablation.py", ("gan_ablation.json", "gan_ablation.png"),
          "keeps the generator from collapsing", _gan, "small Gaussian fields of known "
          "posterior; on COSMOS it was trained for 500 steps only (`training/gan_benchmark.toml`)"),
