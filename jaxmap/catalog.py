@@ -95,7 +95,7 @@ def shear_catalog(
         else np.asarray(_filled(weight), np.float64),
     }
     if z is not None:
-        columns["z"] = np.asarray(z, np.float64)
+        columns["z"] = np.asarray(_filled(z), np.float64)
     lengths = {name: values.shape for name, values in columns.items()}
     if shapes.ndim != 1 or len(set(lengths.values())) > 1:
         raise ValueError(f"catalogue columns have shapes {lengths}; expected equally long vectors")

@@ -28,6 +28,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.networks.hong import (
     BORDER,
     FIRST_WIDTH,
+    LEAST_SIDE,
     POOL,
     SIDE,
     HongNetwork,
@@ -134,7 +135,11 @@ def mosaic(model: ClusterNetwork, data: ShearMap, step: int = 19) -> Mosaic:
     Args:
         model: a trained network.
         data: shear map of `PIXEL_ARCMIN`.
-        step: output pixels between neighbouring fields, at most.
+        step: output pixels between neighbouring fields, at most; never more than one field's
+            part inside the border.
+
+    Raises:
+        ValueError: for a network whose fields have no part inside the border.
     """
     images = network_images(data, model.network.channels)
     ny, nx = data.grid.shape
@@ -147,10 +152,17 @@ def mosaic(model: ClusterNetwork, data: ShearMap, step: int = 19) -> Mosaic:
         around = ((0, 0), (low, low), (left, left))
         images = jnp.where(outside[None], empty, jnp.pad(images, around))
     side = output_side(model.side)
+    inside = side - 2 * BORDER
+    if inside < 1:
+        raise ValueError(
+            f"the network takes images of {model.side} pixels a side; expected {LEAST_SIDE} or "
+            "more, of which the border that training leaves out leaves something"
+        )
     kept = slice(BORDER, side - BORDER)
     tall, wide = (output_side(n) for n in images.shape[1:])
     total, number = np.zeros((tall, wide)), np.zeros((tall, wide))
-    starts = [(y, x) for y in _starts(tall, side, step) for x in _starts(wide, side, step)]
+    apart = min(step, inside)  # further, and stripes between fields would be missing
+    starts = [(y, x) for y in _starts(tall, side, apart) for x in _starts(wide, side, apart)]
     for first in range(0, len(starts), _AT_ONCE):
         part = starts[first : first + _AT_ONCE]
         filled = (part + starts)[: min(_AT_ONCE, len(starts))]  # one size for all batches
@@ -179,7 +191,9 @@ def _starts(tall: int, side: int, step: int) -> list[int]:
 
 @jax.jit
 def _apply(model: ClusterNetwork, images: jax.Array, starts: jax.Array) -> jax.Array:
-    size = (images.shape[0], model.side, model.side)
+    # What the network makes its output of: pixels beyond could reach past the end of the images.
+    used = FIRST_WIDTH - 1 + POOL * output_side(model.side)
+    size = (images.shape[0], used, used)
     fields = jax.vmap(lambda at: jax.lax.dynamic_slice(images, (0, at[0], at[1]), size))(starts)
     return model.scale.astype(images.dtype) * apply_hong(model.network, model.params, fields)
 

@@ -23,6 +23,7 @@ import numpy as np
 from jaxmap.benchmark import Case
 from jaxmap.catalog import ShearCatalog, ShearMap, shear_catalog, shear_map
 from jaxmap.grid import Grid
+from jaxmap.likelihood import noise_std
 from jaxmap.matter_power import cache_directory
 from jaxmap.operators import shear_from_convergence, two_map_phase
 from jaxmap.spectra import power_spectrum
@@ -99,7 +100,7 @@ def benchmark_case() -> Case:
     truth = jnp.asarray(_numbers("data/ktng/ktng_kappa360v2.fits"), jnp.float32)
     noise = cosmos_noise()
     weight = noise.weight
-    std = jnp.where(weight > 0, 1 / jnp.sqrt(jnp.where(weight > 0, weight, 1)), 0)
+    std = noise_std(weight)
     with jax.threefry_partitionable(False):
         unit = [
             jax.random.normal(jax.random.key(seed, impl="threefry2x32"), truth.shape, jnp.float32)

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxmap.catalog import ShearMap
 from jaxmap.grid import Grid
-from jaxmap.likelihood import ShearLikelihood, apply_weight
+from jaxmap.likelihood import ShearLikelihood, apply_weight, weighted_mean
 from jaxmap.operators import Phase, convergence_from_shear, shear_from_convergence, spin2_phase
 
 
@@ -47,8 +47,8 @@ def check_e2_sign(shear: ShearMap, ell_max: float = 6000.0) -> SignCheck:
         ell_max: highest multipole used; beyond a few thousand there is mostly noise.
     """
     weight = shear.weight
-    means = jnp.sum(apply_weight(weight, shear.shear)) / jnp.mean(jnp.sum(weight, axis=(1, 2)))
-    weighted = apply_weight(weight, jnp.where(shear.mask, shear.shear - means, 0))
+    centred = shear.shear - weighted_mean(weight, shear.shear)
+    weighted = apply_weight(weight, jnp.where(shear.mask, centred, 0))
     noise = jnp.sum(weight, axis=0)
     correlated = jnp.sqrt(noise.size * jnp.sum(noise**2)) / jnp.sum(noise)
     as_given, flipped = (

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
 from jaxmap.grid import Grid
-from jaxmap.likelihood import apply_weight
+from jaxmap.likelihood import apply_weight, noise_std
 from jaxmap.operators import (
     Phase,
     convergence_from_shear,
@@ -163,10 +163,8 @@ def gaussian_fluctuation(
     """
     key_field, key_noise = jax.random.split(key)
     truth = prior.sample(key_field)
-    observed = data.weight > 0
-    noise_std = jnp.where(observed, 1 / jnp.sqrt(jnp.where(observed, data.weight, 1)), 0)
     white = jax.random.normal(key_noise, data.weight.shape, data.weight.dtype)
-    noise = jax.lax.complex(*(noise_std * white))
+    noise = jax.lax.complex(*(noise_std(data.weight) * white))
     simulated = replace(data, shear=shear_from_convergence(truth, data.grid, phase) + noise)
     filtered, info = solver(simulated, prior, phase)
     return truth - filtered, info

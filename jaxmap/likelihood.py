@@ -25,6 +25,46 @@ def apply_weight(weight: jax.Array, shear: jax.Array) -> jax.Array:
     return jax.lax.complex(weight[0] * shear.real, weight[1] * shear.imag)
 
 
+def noise_std(weight: jax.Array) -> jax.Array:
+    r"""Noise :math:`w^{-1/2}` of shear components, 0 where masked."""
+    seen = weight > 0
+    return jnp.where(seen, 1 / jnp.sqrt(jnp.where(seen, weight, 1)), 0)
+
+
+def draw_noise(key: jax.Array, weight: jax.Array) -> jax.Array:
+    r"""Gaussian noise of the weights, :math:`n_a / \sqrt{w_a}`, 0 where masked.
+
+    Args:
+        key: PRNG key.
+        weight: shape ``(2, ny, nx)``.
+
+    Returns:
+        Complex, shape ``(ny, nx)``.
+    """
+    seen = weight > 0
+    white = jax.random.normal(key, weight.shape, weight.dtype)
+    noise = jnp.where(seen, white / jnp.sqrt(jnp.where(seen, weight, 1)), 0)
+    return jax.lax.complex(noise[0], noise[1])
+
+
+def weighted_mean(weight: jax.Array, shear: jax.Array) -> jax.Array:
+    r"""Mean of a spin-2 field, each component with its own weights; 0 without any.
+
+    .. math:: \bar\gamma_a = \sum_p w_{a,p} \gamma_{a,p} / \sum_p w_{a,p}
+
+    Args:
+        weight: shape ``(2, ny, nx)``.
+        shear: complex, shape ``(ny, nx)``.
+
+    Returns:
+        Complex, a scalar.
+    """
+    total = jnp.sum(weight, axis=(-2, -1))
+    one, two = 1 / jnp.where(total > 0, total, 1)
+    weighted = jnp.sum(apply_weight(weight, shear))
+    return jax.lax.complex(one * weighted.real, two * weighted.imag)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ShearLikelihood:

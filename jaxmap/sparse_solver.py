@@ -134,14 +134,14 @@ def solve_components(
         force = force_of(gaussian + sparse)
         pull = adjoint_starlet(dual, windows)
         # What is missing in the equations of the optimum at the new point.
-        missing_sparse = (state.sparse - sparse) / tau + force - state.force - (pull - state.pull)
+        missing_sparse = (sparse - state.sparse) / tau + force - state.force - (pull - state.pull)
         missing_seen = seen - state.seen + (state.dual - dual) / sigma
         errors = [
             _ratio(missing_sparse, source),
             _ratio(missing_seen, gaussian + sparse),
         ]
         if prior is not None:
-            missing_gaussian = (state.gaussian - gaussian) / tau_gaussian + force - state.force
+            missing_gaussian = (gaussian - state.gaussian) / tau_gaussian + force - state.force
             errors.append(_ratio(missing_gaussian, source))
         new = (gaussian, sparse, dual, force, pull, seen)
         return _State(*new, state.step + 1, jnp.max(jnp.stack(errors)))

@@ -18,7 +18,7 @@ from jaxmap.outputs import settings as settings_of
 from jaxmap.summary import describe_sources
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
 from jaxmap.survey.clients import Cluster
-from jaxmap.survey.cluster import LOG, Report, run_survey
+from jaxmap.survey.cluster import LOG, Report, count_warning, run_survey
 from jaxmap.survey.forecast import describe, forecast, measure
 from jaxmap.survey.merge import MAPS, Merged, merge_survey
 from jaxmap.survey.patches import Tiling
@@ -137,8 +137,11 @@ def run_status(options: argparse.Namespace) -> int:
     }
     if failed:
         print(_describe_failures(failed))
-    for warning, count in sorted(_warnings(log).items()):
-        print(f"{count} tasks warned: {warning}")
+    counted: dict[str, int] = {}
+    for warning in (one for record in log for one in record.get("warnings", ())):
+        count_warning(counted, warning)
+    for line in _describe_warnings(counted):
+        print(line)
     return 0
 
 
@@ -192,7 +195,7 @@ def _describe_run(plan: Plan, report: Report) -> str:
     lines = [f"{report.done:,} tasks in {report.seconds:.1f} s."]
     if report.empty:
         lines.append(f"{report.empty} patches have no galaxies.")
-    lines += [f"{count} tasks warned: {text}" for text, count in sorted(report.warnings.items())]
+    lines += _describe_warnings(report.warnings)
     lines.append(f"To make the maps: jaxmap survey merge {plan.folder}")
     return "\n".join(lines)
 
@@ -248,12 +251,11 @@ def _read_log(plan: Plan) -> list[dict[str, Any]]:
     return records
 
 
-def _warnings(log: list[dict[str, Any]]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for record in log:
-        for warning in record.get("warnings", ()):
-            counted[warning] = counted.get(warning, 0) + 1
-    return counted
+def _describe_warnings(counted: dict[str, int]) -> list[str]:
+    return [
+        f"{count} tasks warned: {text}" + (" (numbers of the first)" if count > 1 else "")
+        for text, count in sorted(counted.items())
+    ]
 
 
 def _plain(reading: dict[str, Any]) -> dict[str, Any]:

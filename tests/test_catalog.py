@@ -222,6 +222,8 @@ def test_masked_arrays_hide_what_they_hide():
     masked = np.ma.masked_array(data["weight"], np.arange(50) == 7)
     with pytest.raises(ValueError, match="'weight' holds 1 values that are not finite"):
         shear_catalog(**{**data, "weight": masked})
+    with pytest.raises(ValueError, match="'z' holds 1 values that are not finite"):
+        shear_catalog(**data, z=np.ma.masked_array(np.full(50, 99.0), np.arange(50) == 7))
     hidden = np.zeros((3, 4), bool)
     hidden[1, 2] = True
     shear = np.ma.masked_array(np.full((3, 4), 0.1 + 0.2j), hidden)

@@ -74,9 +74,11 @@ def test_pure_noise_raises_no_alarm(survey, footprint):
     assert alarms <= 1
 
 
-def test_an_additive_bias_is_no_signal(survey):
+@pytest.mark.parametrize("second", [1.0, 4.0])
+def test_an_additive_bias_is_no_signal(survey, second):
+    """Whatever the weights of the second component against those of the first."""
     observed = strip(survey.grid.shape)
-    data = replace(survey, weight=400.0 * jnp.broadcast_to(observed, survey.weight.shape))
+    data = replace(survey, weight=400.0 * jnp.stack([observed, second * observed]))
     noise = 0.05 * jax.random.normal(jax.random.key(3), (2, *survey.grid.shape))
     plain = check_e2_sign(replace(data, shear=jax.lax.complex(*noise)))
     biased = check_e2_sign(replace(data, shear=jax.lax.complex(*noise) + 0.1))

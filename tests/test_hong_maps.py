@@ -83,11 +83,13 @@ def test_weights_average_galaxies():
     np.testing.assert_allclose(images[:, 4, 4], [0.2, 0, 0.2], rtol=1e-3, atol=1e-12)
 
 
-def test_mosaic_puts_every_pixel_in_its_place(passing):
-    """Overlapping fields of a network that passes its input on give that input."""
+@pytest.mark.parametrize(("side", "step"), [(SIDE, 3), (SIDE, 19), (SIDE + 2, 3)])
+def test_mosaic_puts_every_pixel_in_its_place(passing, side, step):
+    """Overlapping fields of a network that passes its input on give that input: also with a step
+    that would leave gaps, and with images of more pixels than the network makes use of."""
     data = noisy_data((128, 111))
     image = np.asarray(network_images(data)[0])
-    found = mosaic(passing, data, step=3)
+    found = mosaic(replace(passing, side=side), data, step)
     rows, columns = (output_side(n) for n in data.grid.shape)
     means = image[1 : 1 + 3 * rows, 1 : 1 + 3 * columns].reshape(rows, 3, columns, 3).mean((1, 3))
     inside = slice(BORDER, rows - BORDER), slice(BORDER, columns - BORDER)
@@ -97,6 +99,11 @@ def test_mosaic_puts_every_pixel_in_its_place(passing):
     expected[first : first + large.shape[0], first : first + large.shape[1]] = large
     np.testing.assert_allclose(found.convergence, expected, atol=1e-6)
     assert found.covered.sum() == large.size and np.abs(large).max() > 0.1
+
+
+def test_a_network_that_is_all_border_is_refused(passing):
+    with pytest.raises(ValueError, match="88 pixels a side; expected 89 or more"):
+        mosaic(replace(passing, side=88), noisy_data((128, 111)))
 
 
 @pytest.mark.slow

@@ -143,6 +143,30 @@ def test_large_maps_are_averaged(observed, spectrum):
     assert float(small.weight.sum()) == pytest.approx(float(data.weight.sum()))
 
 
+@pytest.mark.parametrize(
+    ("side", "found"), [(42, 14), (50, 10), (82, 41), (41, 41)], ids=["3", "5", "2", "none"]
+)
+def test_periodic_maps_stay_periodic(side, found):
+    """By factors that divide the side: 3 where it does, else 5, 2, or none; no pixel is masked."""
+    grid = Grid((side, side), 1.0)
+    data = shear_map(np.ones(grid.shape, complex), grid, noise_std=np.ones(grid.shape))
+    assert averaged(data, 20, periodic=True).grid == Grid((found,) * 2, side / found)
+    weight = averaged(data, 20, periodic=True).weight
+    np.testing.assert_array_equal(weight, (side / found) ** 2)
+    if side == 41:  # the control: filled up to 42 pixels
+        assert len(np.unique(averaged(data, 20).weight)) > 1
+
+
+@pytest.mark.slow
+def test_b_modes_of_a_periodic_map_are_looked_for_on_a_periodic_map(spectrum, monkeypatch):
+    grid = Grid((17, 17), 1.0)
+    shear = shear_from_convergence(gaussian_field(KEY, spectrum, grid), grid)
+    data = shear_map(shear, grid, noise_std=np.full(grid.shape, 0.01))
+    whole = b_mode_test(KEY, data, spectrum, 19, 0)
+    monkeypatch.setattr("jaxmap.null_tests.b_modes.LARGEST_SIDE", 10)
+    assert b_mode_test(KEY, data, spectrum, 19, 0) == whole
+
+
 @pytest.fixture(scope="module")
 def catalog():
     rng = np.random.default_rng(3)
@@ -192,6 +216,14 @@ def test_jackknife_finds_where_the_signal_is():
     assert np.median(found.without) > 0.9
     assert found.ell.shape == found.power.shape == found.error.shape
     assert np.all(np.diff(found.ell) > 0) and np.all(found.error > 0)
+
+
+def test_jackknife_does_not_see_the_mean_shear(observed):
+    """Components of unequal weights, each with its own mean."""
+    data = observed(0, e=0.0)
+    data = replace(data, weight=data.weight * jnp.array([1.0, 4.0])[:, None, None])
+    biased = replace(data, shear=jnp.where(data.mask, data.shear + 0.3 - 0.2j, 0))
+    np.testing.assert_allclose(jackknife(biased).power, jackknife(data).power, rtol=1e-9)
 
 
 def test_residuals_and_the_whole(observed, spectrum):

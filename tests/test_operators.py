@@ -200,3 +200,12 @@ def test_gridding_sums_what_falls_inside(seed, ny, nx):
             expected[int(np.floor(yi + 0.5)), int(np.floor(xi + 0.5))] += value
     found = sum_in_pixels(jnp.asarray(x), jnp.asarray(y), jnp.asarray(values), Grid((ny, nx), 1.0))
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_pixels_of_large_maps_are_told_apart_in_float32():
+    """4100 x 4100 pixels are more than float32 counts one by one."""
+    x = jnp.array([0, 1, 2, 3, 4, -9, jnp.nan, 5000], jnp.float32)
+    y, ones = jnp.full_like(x, 4099), jnp.ones(8, jnp.int8)
+    found = np.asarray(sum_in_pixels(x, y, ones, Grid((4100, 4100), 1.0)))
+    np.testing.assert_array_equal(found[4099, :6], [1, 1, 1, 1, 1, 0])
+    assert found.sum() == 5

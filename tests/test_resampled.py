@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from conftest import simulated_data
 
-from jaxmap.catalog import ShearMap, shear_map
+from jaxmap.catalog import shear_map
 from jaxmap.estimators import KaiserSquires, Resampled, Wiener
 from jaxmap.grid import Grid
+from jaxmap.likelihood import draw_noise
 from jaxmap.massmap import MassMap
 from jaxmap.operators import shear_from_convergence
 from jaxmap.prior import GaussianPrior
@@ -57,7 +58,9 @@ def test_residuals_tell_the_noise_where_weights_do_not(field):
     right within 4 standard errors, but for the few per cent of it that a smooth map holds and of
     the weak signal that it lacks."""
     truth, data = field
-    shear = shear_from_convergence(truth / 8, data.grid) + sample_noise(jax.random.key(5), data)
+    shear = shear_from_convergence(truth / 8, data.grid) + draw_noise(
+        jax.random.key(5), data.weight
+    )
     right = shear_map(shear, data.grid, weight=data.weight)
     wrong = replace(right, weight=4 * right.weight)
     estimator = KaiserSquires(2.0, 0)
@@ -67,12 +70,6 @@ def test_residuals_tell_the_noise_where_weights_do_not(field):
     assert mean_ratio(by_weights, exact) < 0.35
     num = int(jnp.sum(data.weight > 0))
     assert abs(mean_ratio(by_residuals, exact) - 1) < 0.1 + 4 * np.sqrt(2 / num)
-
-
-def sample_noise(key, data: ShearMap):
-    seen = data.weight > 0
-    std = jnp.where(seen, 1 / jnp.sqrt(jnp.where(seen, data.weight, 1)), 0)
-    return jax.lax.complex(*(std * jax.random.normal(key, std.shape)))
 
 
 def test_it_is_not_the_error_of_an_estimator_that_shrinks(field, spectrum):
@@ -125,5 +122,5 @@ def test_what_is_refused(field):
     with pytest.raises(ValueError, match="draws 3 posterior samples"):
         Resampled(with_samples, 9)(KEY, data)
     with pytest.raises(ValueError, match=r"expected at least 0\.7, since the map holds the noise"):
-        whole = shear_map(sample_noise(KEY, data), data.grid, weight=data.weight + 100)
+        whole = shear_map(draw_noise(KEY, data.weight), data.grid, weight=data.weight + 100)
         Resampled(KaiserSquires(0.0, 0), 9, "residuals", margin=0)(KEY, whole)

@@ -81,6 +81,34 @@ def test_the_equations_of_the_optimum_hold(case, quiet, positive):
         assert objective(data, thresholds, prior, found.gaussian + step, found.sparse) > best
 
 
+@pytest.mark.parametrize(("with_prior", "steps"), [(True, 4), (False, 1)])
+def test_the_residual_is_what_the_equations_lack(case, quiet, with_prior, steps):
+    """Long before the optimum: the largest of the relative errors, by their definition.
+
+    Thresholds out of reach, so that every coefficient of the dual map is free and its equation is
+    that the sparse map's coefficients vanish."""
+    _, data = case
+    variance = mode_variance(quiet, GRID)
+    thresholds = 1e9 * starlet_noise(data.weight, GRID, 3).at[-1].set(1.0)
+    found = solve_components(
+        data,
+        thresholds,
+        GaussianPrior(variance) if with_prior else None,
+        tolerance=0.0,
+        max_iterations=steps,
+    )
+    force = ShearLikelihood(data).score(found.gaussian + found.sparse)
+    errors = [force - adjoint_starlet(found.dual)]
+    if with_prior:
+        gaussian = jnp.fft.fft2(found.gaussian) / jnp.where(variance > 0, variance, 1)
+        errors.append(force - jnp.fft.ifft2(gaussian).real)
+    whole = jnp.linalg.norm(ShearLikelihood(data).score(jnp.zeros(GRID.shape)))
+    missing = [float(jnp.linalg.norm(error) / whole) for error in errors]
+    total = jnp.linalg.norm(found.gaussian + found.sparse)
+    missing.append(float(jnp.linalg.norm(starlet(found.sparse, 3)) / total))
+    assert float(found.residual) == pytest.approx(max(missing), rel=1e-6)
+
+
 def test_without_thresholds_all_is_kaiser_squires(case):
     """Observed everywhere, with even noise; thresholds make another map."""
     truth, _ = case

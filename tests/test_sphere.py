@@ -1,5 +1,7 @@
 """A Gaussian sky on the sphere, and the catalogue of a survey behind it."""
 
+import errno
+
 import h5py
 import jax
 import numpy as np
@@ -80,7 +82,11 @@ def test_regions_have_their_area():
         region_of(50_000, (0.0, 0.0))
 
 
-def test_interrupted_catalogue_is_completed_to_the_bit(tmp_path):
+def full(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_interrupted_catalogue_is_completed_to_the_bit(tmp_path, monkeypatch):
     survey = MockSurvey(2.0, 0.0, response=ShearResponse(reduced=False))
     spectrum = power_spectrum([2, 1000], [1e-4, 1e-4])
     region = Region((359.0, 2.0), (-9.0, 9.0))
@@ -90,6 +96,10 @@ def test_interrupted_catalogue_is_completed_to_the_bit(tmp_path):
             survey, spectrum, region, folder, lmax=200, seed=seed, resume=resume
         )
 
+    with monkeypatch.context() as patched:
+        patched.setattr("jaxmap.files.os.posix_fallocate", full)
+        with pytest.raises(OSError, match=r"no room for .*\.h5 .*choose another folder"):
+            produce(tmp_path / "full")  # HDF5 would end the process
     assert produce(tmp_path / "whole").num_made == 2
     produce(tmp_path / "stopped")
     (tmp_path / "stopped" / "part-00001.h5").unlink()

@@ -1,5 +1,6 @@
 """Surveys in patches: what is planned, stored, computed and merged."""
 
+import errno
 from dataclasses import replace
 
 import h5py
@@ -21,7 +22,7 @@ from jaxmap.survey.healpix import healpix, outline_of, pixel_of
 from jaxmap.survey.overlap import LEFT_OUT, kernel_radius, least_overlap
 from jaxmap.survey.patches import COUNTS_NSIDE, cut_patches
 from jaxmap.survey.plan import file_hashes, make_plan, read_plan
-from jaxmap.survey.store import CellWriter, cell_path, read_cells
+from jaxmap.survey.store import ROW, CellWriter, cell_path, read_cells
 
 
 def table_of(num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -99,6 +100,37 @@ def test_calibration_is_that_of_the_whole_catalogue(tmp_path, survey):
     alone = read_shear({n: v[:50] for n, v in columns.items()}, survey=kind)  # the control
     assert not np.allclose(alone.ellipticity, whole.ellipticity[:50], rtol=1e-4)
     assert kind.distortion == (kind is HSC)
+
+
+def test_a_measured_responsivity_is_told(tmp_path, caplog):
+    """Once for the whole catalogue, as `read_shear` tells it; and not where it is known."""
+    columns = table_of(60, np.random.default_rng(2))
+    Table(columns).write(tmp_path / "galaxies.fits")
+    parts = catalogue_files(tmp_path)
+    list(stream_galaxies(parts, {"distortion": True, "response": 0.9}, rows=20))
+    assert "responsivity" not in caplog.text
+    list(stream_galaxies(parts, {"distortion": True}, rows=20))
+    said = [record.message for record in caplog.records]
+    caplog.clear()
+    read_shear(columns, distortion=True)
+    assert said == [record.message for record in caplog.records] and "noisy shapes" in said[0]
+
+
+def test_store_takes_its_room_first_and_gives_back_the_rest(tmp_path, monkeypatch):
+    """HDF5 would end the process where the disk is full in the middle."""
+    catalog, cells = small_catalog(500), np.zeros(500, int)
+    writer = CellWriter(tmp_path, most=100)
+    writer.add(catalog, cells)
+    writer.add(catalog, cells)
+    assert len(read_cells(tmp_path, [0]).ra_deg) == 1000
+    assert cell_path(tmp_path, 0).stat().st_size < 2 * 1000 * ROW.itemsize
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("jaxmap.files.os.posix_fallocate", full)
+    with pytest.raises(OSError, match=r"no room for .*cell-000000\.h5 .*choose another folder"):
+        writer.add(catalog, cells)
 
 
 def test_store_gives_back_what_it_got_and_notices_damage(tmp_path):

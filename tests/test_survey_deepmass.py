@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxmap.catalog import ShearMap, shear_map
-from jaxmap.estimators import DeepMass, SurveyDeepMass, Wiener
+from jaxmap.estimators import DeepMass, Resampled, SurveyDeepMass, Wiener
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.grid import Grid
 from jaxmap.methods import build_estimator
@@ -47,6 +47,19 @@ def data() -> ShearMap:
 
 def survey_of(data: ShearMap) -> TrainedSurvey:
     return TrainedSurvey(np.asarray(data.weight, np.float32), data.grid.pixel_arcmin, 3)
+
+
+def test_noise_resampling_warns_once_and_keeps_the_margin(model, data, caplog):
+    other = replace(survey_of(data), pixel_arcmin=2.0)
+    estimator = SurveyDeepMass(model, other)
+    with caplog.at_level(logging.WARNING, "jaxmap"):
+        found = Resampled(estimator, 3)(KEY, data)
+    said = [record.message for record in caplog.records]
+    assert sum("are of another" in one for one in said) == 1
+    silent = Resampled(SurveyDeepMass(model, margin=3), 3)(KEY, data)
+    np.testing.assert_allclose(found.std, silent.std, rtol=1e-9)
+    wider = Resampled(SurveyDeepMass(model, margin=9), 3)(KEY, data)
+    assert not np.allclose(found.std, wider.std, rtol=1e-6)
 
 
 def test_untrained_is_the_wiener_filter(model, data, spectrum):

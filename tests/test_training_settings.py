@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jaxmap.networks.hong import BORDER, output_side
 from jaxmap.networks.unet import ResidualUNet
 from jaxmap.training.layouts import Layout
 from jaxmap.training.noise import NoiseRanges
@@ -18,6 +19,7 @@ from jaxmap.training.settings import (
     read_training,
     training_from,
 )
+from jaxmap.training.survey_settings import Clusters
 
 STEPS = {"num_steps": 10}
 GIVEN = {"maps": "folder", "pixel_arcmin": 0.3}
@@ -157,3 +159,11 @@ def test_settings_made_in_python_are_checked_too():
     schedule: Any = training_from({"schedule": STEPS}).schedule
     with pytest.raises(ValueError, match="layouts is"):
         Training(schedule, layouts=())
+
+
+@pytest.mark.parametrize("side", [87, 88, 501])
+def test_cluster_networks_have_an_output_inside_their_border(side):
+    """Below 89 pixels there is nothing that a loss could be the mean of."""
+    with pytest.raises(ValueError, match=f"side is {side}; expected 89 to 500 pixels"):
+        Clusters(side=side)
+    assert output_side(Clusters(side=89).side) - 2 * BORDER == 1

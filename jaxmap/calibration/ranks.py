@@ -37,6 +37,27 @@ def rank_histogram(ranks: NDArray[np.integer], num_samples: int) -> list[int]:
     return np.bincount(np.ravel(ranks), minlength=num_samples + 1).tolist()
 
 
+def thinned(histogram: Floats, num_samples: int) -> Floats:
+    r"""The rank histogram that fewer of the samples give, in the mean over which are left.
+
+    .. math:: h'_s = \sum_r h_r \binom{r}{s} \binom{L - r}{L' - s} \Big/ \binom{L}{L'}
+
+    Args:
+        histogram: of ranks 0 to L.
+        num_samples: :math:`L' \le L`.
+
+    Returns:
+        Shape ``(num_samples + 1,)``, of the same sum.
+    """
+    from scipy.stats import hypergeom
+
+    most = len(histogram) - 1
+    if num_samples == most:
+        return histogram
+    below, left = np.arange(most + 1)[:, None], np.arange(num_samples + 1)
+    return histogram @ hypergeom.pmf(left, most, below, num_samples)
+
+
 def spread_ranks(rng: np.random.Generator, ranks: Floats, num_samples: int) -> Floats:
     r"""Ranks as numbers that are exactly uniform on 0 to 1: :math:`u = (r + U) / (L + 1)`."""
     return (ranks + rng.uniform(size=np.shape(ranks))) / (num_samples + 1)

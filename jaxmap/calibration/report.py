@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxmap.calibration.estimate import Estimate, line, pooled_ratio, square_root
-from jaxmap.calibration.ranks import Floats, interval_weights
+from jaxmap.calibration.ranks import Floats, interval_weights, thinned
 from jaxmap.calibration.tarp import BOUND, SURE, expected_coverage, largest_deviation
 
 LEVELS = (0.68, 0.90, 0.95)
@@ -27,15 +27,19 @@ Record = dict[str, Any]
 def build_report(records: Sequence[Record]) -> dict[str, Any]:
     """Pool the fields that `jaxmap.calibration.field.judge_field` has judged.
 
+    Fields may have unequal numbers of samples, as chains that do not finish leave behind: every
+    check holds for any number, and the histograms to draw are thinned to the fewest.
+
     Returns:
         As JSON can hold it: ``verdict`` (``fail`` if any line fails; ``pass`` if none does and all
-        gates pass; else ``open``), ``num_fields``, ``num_samples``; ``coverage``, ``spread``,
-        ``tarp``, ``sbc`` and ``ratios``, each a list of lines (`jaxmap.calibration.estimate.line`);
-        ``figures`` without a target (error of the mean over that of the Wiener filter, bias of the
-        mean); and ``curves`` to draw (rank histograms, TARP coverage, positions of every scalar).
+        gates pass; else ``open``), ``num_fields``, ``num_samples`` (the fewest); ``coverage``,
+        ``spread``, ``tarp``, ``sbc`` and ``ratios``, each a list of lines
+        (`jaxmap.calibration.estimate.line`); ``figures`` without a target (error of the mean over
+        that of the Wiener filter, bias of the mean); and ``curves`` to draw (rank histograms, TARP
+        coverage, positions of every scalar).
 
     Raises:
-        ValueError: for fewer than two fields, or fields of unequal numbers of samples.
+        ValueError: for fewer than two fields.
     """
     _check(records)
     checks = {
@@ -48,7 +52,7 @@ def build_report(records: Sequence[Record]) -> dict[str, Any]:
     return {
         "verdict": _verdict([one for lines in checks.values() for one in lines]),
         "num_fields": len(records),
-        "num_samples": records[0]["num_samples"],
+        "num_samples": min(record["num_samples"] for record in records),
         **checks,
         "figures": _figures(records),
         "curves": _curves(records),
@@ -70,14 +74,15 @@ def lines_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _coverage(records: Sequence[Record]) -> list[dict[str, Any]]:
     lines = []
     for name in records[0]["histograms"]:
-        hits = _column(records, "histograms", name)
-        if not hits.any():
+        hits = _histograms(records, name)
+        totals = np.array([each.sum() for each in hits])
+        if not totals.any():
             continue
         gate = name in POOLED
         tolerance = COVERAGE if gate else COVERAGE_STRATUM
         for level in LEVELS:
-            inside = hits @ interval_weights(hits.shape[1] - 1, level)
-            share = pooled_ratio(inside, hits.sum(axis=1))
+            inside = [each @ interval_weights(len(each) - 1, level) for each in hits]
+            share = pooled_ratio(np.array(inside), totals)
             lines.append(line(f"{name}: {100 * level:g} %", share, level, tolerance, gate=gate))
     return lines
 
@@ -148,8 +153,7 @@ def _figures(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 def _curves(records: Sequence[Record]) -> dict[str, Any]:
     levels = np.linspace(0, 1, 41)
     histograms = {
-        name: _column(records, "histograms", name).sum(axis=0).tolist()
-        for name in records[0]["histograms"]
+        name: _pooled(_histograms(records, name)).tolist() for name in records[0]["histograms"]
     }
     tarp = {
         name: expected_coverage(_column(records, "positions", name), levels).tolist()
@@ -171,6 +175,17 @@ def _tarp_names(records: Sequence[Record]) -> list[str]:
     return [name for name in records[0]["positions"] if name.startswith("TARP")]
 
 
+def _histograms(records: Sequence[Record], name: str) -> list[Floats]:
+    """Rank histograms of every field, longer by one than its samples, or half of them."""
+    return [np.array(record["histograms"][name], float) for record in records]
+
+
+def _pooled(histograms: Sequence[Floats]) -> Floats:
+    """Their sum, as of the fewest samples that all have."""
+    fewest = min(map(len, histograms)) - 1
+    return np.sum([thinned(each, fewest) for each in histograms], axis=0)
+
+
 def _column(records: Sequence[Record], group: str, name: str) -> Floats:
     """One number, or row of numbers, of every field, along the first axis."""
     return np.array([record[group][name] for record in records], float)
@@ -182,6 +197,3 @@ def _check(records: Sequence[Record]) -> None:
             f"{len(records)} field was judged; expected at least 2, whose scatter gives the errors "
             "(--num; 100 for the targets)"
         )
-    numbers = sorted({record["num_samples"] for record in records})
-    if len(numbers) > 1:
-        raise ValueError(f"fields have {numbers} samples; expected the same number in all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from jaxmap.catalog import ShearMap
 from jaxmap.diagnostics import chi2_per_pixel
 from jaxmap.estimators import Estimator, Wiener
 from jaxmap.spectra import PowerSpectrum
+
+log = logging.getLogger(__name__)
 
 APART = 0xCA11B8A7
 """Folded into the seed's key: fields for calibration are those of no training or simulation."""
@@ -101,6 +104,17 @@ def calibrate(
         records[number] = record
         if out is not None:
             append_record(Path(out), record)
+    numbers = [records[number]["num_samples"] for number in range(num)]
+    if min(numbers) < max(numbers):
+        log.warning(
+            "%d of %d fields have fewer samples than the others (%d of %d at least): chains that "
+            "did not come to their end are left out, and may be those of a kind; a smaller step "
+            "size or more rounds finish them",
+            sum(one < max(numbers) for one in numbers),
+            num,
+            min(numbers),
+            max(numbers),
+        )
     return build_report([records[number] for number in range(num)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jaxmap.catalog import ShearMap
 from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork, Mosaic, mosaic
 from jaxmap.galaxies import GalaxyShear, pixel_mean
+from jaxmap.gaussian_posterior import turned
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 
@@ -31,12 +32,13 @@ class HongCNN:
 
     Args:
         models: trained networks, e.g. of `jaxmap.cluster_network.read_cluster_network`.
-        step: pixels of the networks' output between overlapping parts of a field.
+        step: pixels of the networks' output between overlapping parts of a field, at most; parts
+            of small networks are put as near as it takes to leave no gaps.
         with_b_mode: make that map, which takes as long again.
 
     Raises:
-        ValueError: without a model, for a step that leaves gaps, and, when called, for pixels of
-            another size.
+        ValueError: without a model, for a step that is not 1 to 50, and, when called, for pixels
+            of another size.
         FloatingPointError: if the map is not finite.
 
     References:
@@ -83,6 +85,5 @@ class HongCNN:
             )
 
     def _b_mode(self, data: ShearMap) -> jax.Array:
-        turned = replace(data, shear=-1j * data.shear)
-        found: list[Mosaic] = [mosaic(model, turned, self.step) for model in self.models]
+        found: list[Mosaic] = [mosaic(model, turned(data), self.step) for model in self.models]
         return jnp.mean(jnp.stack([each.convergence for each in found]), axis=0)

@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxmap.catalog import ShearMap
 from jaxmap.diagnostics import chi2_per_pixel
-from jaxmap.estimators.finite_field import Estimator, pad_shear
+from jaxmap.estimators.finite_field import Estimator, inner, pad_shear
+from jaxmap.likelihood import apply_weight, draw_noise
 from jaxmap.massmap import MassMap
 from jaxmap.operators import shear_from_convergence
 
@@ -126,9 +127,7 @@ class Resampled:
         for number in self.progress(range(self.num_realisations)):
             key_noise, key_map = jax.random.split(jax.random.fold_in(key, number))
             observed = _observe_again(key_noise, convergence, padded, self.noise == "residuals")
-            inside = observed[margin : margin + shear.grid.shape[0]]
-            inside = inside[:, margin : margin + shear.grid.shape[1]]
-            yield again(key_map, replace(shear, shear=inside)).convergence
+            yield again(key_map, replace(shear, shear=inner(observed, margin))).convergence
 
 
 _chi2 = jax.jit(chi2_per_pixel)
@@ -140,15 +139,12 @@ def _observe_again(
 ) -> jax.Array:
     """Shear of the map with new noise, 0 where masked."""
     expected = shear_from_convergence(convergence, data.grid)
-    seen = data.weight > 0
     key_sign, key_normal = jax.random.split(key)
-    gaussian = jax.random.normal(key_normal, seen.shape, data.weight.dtype)
-    gaussian = gaussian / jnp.sqrt(jnp.where(seen, data.weight, 1))
-    residual = data.shear - expected
-    signs = jax.random.rademacher(key_sign, seen.shape, data.weight.dtype)
-    turned = signs * jnp.stack([residual.real, residual.imag])
-    noise = jnp.where(seen, jnp.where(of_residuals, turned, gaussian), 0)
-    return jnp.where(data.mask, expected + jax.lax.complex(noise[0], noise[1]), 0)
+    gaussian = draw_noise(key_normal, data.weight)
+    signs = jax.random.rademacher(key_sign, data.weight.shape, data.weight.dtype)
+    residuals = apply_weight(jnp.where(data.weight > 0, signs, 0), data.shear - expected)
+    noise = jnp.where(of_residuals, residuals, gaussian)
+    return jnp.where(data.mask, expected + noise, 0)
 
 
 def _refuse_overfit(chi2: float) -> None:
@@ -161,7 +157,11 @@ def _refuse_overfit(chi2: float) -> None:
 
 
 def _without_warnings(estimator: Any) -> Estimator:
-    """The estimator without the domain that it warns about, once being enough."""
-    if getattr(estimator, "domain", None) is None:
-        return estimator
-    return replace(estimator, domain=None)
+    """The estimator without what it compares the data with to warn of them, once being enough."""
+    survey = getattr(estimator, "survey", None)
+    if survey is not None:  # which sets the margin as well
+        margin = survey.margin if estimator.margin is None else estimator.margin
+        estimator = replace(estimator, survey=None, margin=margin)
+    if getattr(estimator, "domain", None) is not None:
+        estimator = replace(estimator, domain=None)
+    return estimator

@@ -62,7 +62,7 @@ class SampledPosterior:
     Raises:
         ValueError: for fewer than 2 samples, a chunk below 1, or a folder of other samples.
         FloatingPointError: if a sample is not finite.
-        RuntimeError: if no chain came to its end.
+        RuntimeError: if fewer than two chains came to their end.
 
     References:
         Remy et al. (2023), A&A 672, A51, Sect. 5.3.
@@ -179,10 +179,10 @@ def _finished(store: SampleStore) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Samples whose chains came to their end, and their figures."""
     arrays = dict(store.arrays)
     finished = arrays.pop("finished", np.ones(store.num, bool))
-    if not finished.any():
+    if np.sum(finished) < 2:
         raise RuntimeError(
-            f"none of {store.num} chains reached the last level; lower the step size, or allow "
-            "more rounds"
+            f"{np.sum(finished)} of {store.num} chains reached the last level; expected 2 or more, "
+            "whose spread is the error: lower the step size, or allow more rounds"
         )
     if not finished.all():
         arrays = {name: values[finished] for name, values in arrays.items()}
@@ -222,18 +222,26 @@ def _diagnostics(
         if name in statistics:
             figures[name] = float(np.mean(statistics[name]))
     if "log_power" in statistics:
-        chains = statistics["log_power"]
-        rhat = gelman_rubin(chains[:, chains.shape[1] // 2 :])
-        figures["rhat"] = _plain(rhat)
-        # NaN where the data leave a band no freedom: all chains are then the same.
-        worst = np.max(rhat, initial=0.0, where=~np.isnan(rhat))
-        if worst > 1.1:
-            log.warning(
-                "the chains have not mixed: R-hat of the power in bands is up to %.2f (expected "
-                "below 1.1); draw with more sweeps",
-                worst,
-            )
+        figures["rhat"] = _plain(mixing_of(statistics["log_power"]))
     return figures
+
+
+def mixing_of(log_power: np.ndarray) -> np.ndarray:
+    """R-hat of the power in bands over the second half of chains; warns where it is high.
+
+    Args:
+        log_power: of `jaxmap.samplers.Gibbs.draw`, shape ``(num_chains, num_sweeps, num_bands)``.
+    """
+    rhat = gelman_rubin(log_power[:, log_power.shape[1] // 2 :])
+    # NaN where the data leave a band no freedom: all chains are then the same.
+    worst = np.max(rhat, initial=0.0, where=~np.isnan(rhat))
+    if worst > 1.1:
+        log.warning(
+            "the chains have not mixed: R-hat of the power in bands is up to %.2f (expected below "
+            "1.1); draw with more sweeps",
+            worst,
+        )
+    return rhat
 
 
 def _prior_power(gaussian: GaussianPrior, grid: Grid) -> tuple[jax.Array, jax.Array]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.estimators.finite_field import pad_shear
+from jaxmap.estimators.finite_field import inner, pad_shear
 from jaxmap.gaussian_posterior import (
     Solver,
     gaussian_fluctuation,
@@ -108,9 +108,7 @@ class Wiener:
     ) -> tuple[jax.Array, np.ndarray | None]:
         """Standard deviation of the cropped posterior, and the draws it comes from if kept."""
         chunk = self.chunk or (1 if jax.default_backend() == "cpu" else 8)
-        ny, nx = padded.grid.shape
-        inner = (slice(None), slice(margin, ny - margin), slice(margin, nx - margin))
-        total = jnp.zeros((ny - 2 * margin, nx - 2 * margin), padded.weight.dtype)
+        total = jnp.zeros(padded.grid.padded(-margin).shape, padded.weight.dtype)
         kept: list[np.ndarray] = []
         infos: list[SolverInfo] = []
         for start in self.progress(range(0, self.num_samples, chunk)):
@@ -118,7 +116,7 @@ class Wiener:
             # filled up so that one compiled program serves all.
             keys = jax.vmap(partial(jax.random.fold_in, key))(start + jnp.arange(chunk))
             draws, info = _draw(keys, padded, prior, self.phase, self.solver)
-            draws = draws[inner][: self.num_samples - start]
+            draws = inner(draws, margin)[: self.num_samples - start]
             total = total + jnp.sum(draws**2, axis=0)
             infos.append(info)
             if self.keep_samples:

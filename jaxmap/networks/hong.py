@@ -38,6 +38,9 @@ SIDE = 386
 BORDER = 14
 """Pixels of the output that training leaves out on every side."""
 
+LEAST_SIDE = FIRST_WIDTH - 1 + POOL * (2 * BORDER + 1)
+"""Pixels of the input whose output reaches over its border."""
+
 _EPSILON, _MOMENTUM = 1e-3, 0.99
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.estimators import pad_shear
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.grid import Grid
-from jaxmap.likelihood import apply_weight
+from jaxmap.likelihood import apply_weight, noise_std
 from jaxmap.operators import convergence_from_shear, shear_from_convergence, spin2_phase
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance
@@ -79,7 +80,8 @@ def b_mode_test(
         shear: the observed shear.
         spectrum: prior power spectrum of the convergence; also where B modes are looked for.
         num: skies N; no p below 1 / (N + 1) can be found.
-        margin: masked pixels around the field; None for the default, 0 for a periodic field.
+        margin: masked pixels around the field; None for the default, 0 for a periodic field, which
+            is averaged only by as much as divides its sides.
 
     Raises:
         ValueError: for fewer than 19 skies.
@@ -89,7 +91,7 @@ def b_mode_test(
         Methods and their Application, Sect. 4.2 (p-values by simulation).
     """
     check_realisations(num)
-    data = averaged(shear, LARGEST_SIDE)
+    data = averaged(shear, LARGEST_SIDE, periodic=margin == 0)
     if data is not shear and margin:
         margin = -(-margin * data.grid.shape[0] // shear.grid.shape[0])
     padded, _ = pad_shear(data, margin)
@@ -138,8 +140,7 @@ def _skies(keys: jax.Array, prior: GaussianPrior) -> jax.Array:
 @jax.jit
 def _observed(keys: jax.Array, skies: jax.Array, data: ShearMap) -> jax.Array:
     """Shear of skies with the mask and noise of the data, ``(n, ny, nx)``."""
-    seen = data.weight > 0
-    std = jnp.where(seen, 1 / jnp.sqrt(jnp.where(seen, data.weight, 1)), 0)
+    std = noise_std(data.weight)
 
     def one(key: jax.Array, sky: jax.Array) -> jax.Array:
         noise = std * jax.random.normal(key, std.shape, std.dtype)
@@ -175,10 +176,13 @@ def _b_power(
     return jax.vmap(one)(shears, wiener)
 
 
-def averaged(shear: ShearMap, largest: int) -> ShearMap:
+def averaged(shear: ShearMap, largest: int, periodic: bool = False) -> ShearMap:
     """Shear in larger pixels, so that no side has more than ``largest``; the map itself if it has
-    not. Pixels beyond the last whole one are filled up with masked ones."""
+    not. Pixels beyond the last whole one are filled up with masked ones; a periodic map would not
+    be periodic then, and is made as small as whole pixels make it."""
     factor = -(-max(shear.grid.shape) // largest)
+    if periodic:
+        factor = _dividing(math.gcd(*shear.grid.shape), factor)
     if factor == 1:
         return shear
     rows, columns = (-(-n // factor) for n in shear.grid.shape)
@@ -194,6 +198,12 @@ def averaged(shear: ShearMap, largest: int) -> ShearMap:
     safe = jnp.where(weight > 0, weight, 1)
     mean = jax.lax.complex(weighted.real / safe[0], weighted.imag / safe[1])
     return ShearMap(mean, weight, Grid((rows, columns), shear.grid.pixel_arcmin * factor))
+
+
+def _dividing(side: int, factor: int) -> int:
+    """The divisor of a side next above a factor, up to twice as large, or else next below it."""
+    divisors = [each for each in range(1, 2 * factor + 1) if side % each == 0]
+    return min((each for each in divisors if each >= factor), default=divisors[-1])
 
 
 def check_realisations(num: int) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.likelihood import apply_weight
+from jaxmap.likelihood import apply_weight, weighted_mean
 from jaxmap.operators import convergence_from_shear
 
 
@@ -112,8 +112,8 @@ def _delete_one(
 
     def without(number: jax.Array) -> jax.Array:
         kept = jnp.where(blocks == number, 0, weight)
-        means = jnp.sum(apply_weight(kept, shear.shear)) / jnp.mean(jnp.sum(kept, axis=(1, 2)))
-        field = apply_weight(kept, jnp.where(shear.mask, shear.shear - means, 0))
+        centred = shear.shear - weighted_mean(kept, shear.shear)
+        field = apply_weight(kept, jnp.where(shear.mask, centred, 0))
         modes = convergence_from_shear(field, shear.grid)
         difference = (
             jnp.abs(jnp.fft.fft2(modes.real, norm="ortho")) ** 2

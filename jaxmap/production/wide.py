@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxmap
-from jaxmap.files import atomic_path, remove_leftovers
+from jaxmap.files import atomic_path, remove_leftovers, reserve
 from jaxmap.machine import check_disk, check_memory
 from jaxmap.production.folder import INDEX, write_index
 from jaxmap.production.numbers import Produced
@@ -142,9 +142,11 @@ def produce_wide_survey(
     start = time.perf_counter()
     for band in progress(missing, len(bands)):
         columns = _band(survey, c_ell, region, edges[_rings(band, num_rings)], seed, band, slots)
-        with atomic_path(folder / _name(band)) as path, h5py.File(path, "w") as file:
-            for name, values in columns.items():
-                file.create_dataset(name, data=values)
+        with atomic_path(folder / _name(band)) as path:
+            reserve(path, sum(values.nbytes for values in columns.values()) + 2**16)
+            with h5py.File(path, "w") as file:  # crashes on a full disk
+                for name, values in columns.items():
+                    file.create_dataset(name, data=values)
     made = len(missing)
     return Produced(made, len(bands) - made, time.perf_counter() - start)
 

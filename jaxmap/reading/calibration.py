@@ -65,6 +65,15 @@ def measured_responsivity(distortion: np.ndarray, weight: np.ndarray) -> float:
     return 1 - 0.5 * weighted_mean(np.abs(distortion[finite]) ** 2, weight[finite])
 
 
+def warn_of_measured(responsivity: float) -> None:
+    """Say that a responsivity comes from the noisy shapes."""
+    log.warning(
+        "no e_rms or response is known; the responsivity %.4f is measured from the noisy shapes, "
+        "which makes the shear a little too large",
+        responsivity,
+    )
+
+
 def sheared_response(plus: ArrayLike, minus: ArrayLike, shear_step: float = 0.02) -> np.ndarray:
     r"""Response by finite difference, :math:`R = (e^+ - e^-)/\Delta\gamma`.
 
@@ -156,11 +165,7 @@ def calibrate(
             mean = responsivity(values["e_rms"], weight)
         else:
             mean = measured_responsivity(shapes, weight)
-            log.warning(
-                "no e_rms or response is known; the responsivity %.4f is measured from the noisy "
-                "shapes, which makes the shear a little too large",
-                mean,
-            )
+            warn_of_measured(mean)
         shapes = ellipticity_from_distortion(shapes, mean)
         return unbiased_ellipticity(shapes, weight, **biases)
     response: ArrayLike = 1.0

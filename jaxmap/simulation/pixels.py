@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
 from jaxmap.grid import Grid
+from jaxmap.likelihood import draw_noise
 from jaxmap.simulation.counting import draw_poisson
 from jaxmap.simulation.geometry import middle
 from jaxmap.simulation.mock_survey import MockSurvey
@@ -45,10 +46,7 @@ def observe_pixels(
     """
     expected = mean_ellipticity(lensing_shear(convergence, grid, response), response)
     signal = middle(expected, grid, data.grid)
-    noise = jax.random.normal(key, data.weight.shape, data.weight.dtype)
-    seen = data.weight > 0
-    noise = jnp.where(seen, noise / jnp.sqrt(jnp.where(seen, data.weight, 1)), 0)
-    shear = jnp.where(data.mask, signal + jax.lax.complex(noise[0], noise[1]), 0)
+    shear = jnp.where(data.mask, signal + draw_noise(key, data.weight), 0)
     return replace(data, shear=shear)
 
 

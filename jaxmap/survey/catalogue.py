@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxmap.catalog import ShearCatalog, shear_catalog
-from jaxmap.reading.calibration import complex_shapes
+from jaxmap.reading.calibration import complex_shapes, warn_of_measured
 from jaxmap.reading.readers import ShapeReader, open_shapes
 from jaxmap.reading.surveys import RESPONSES
 from jaxmap.reading.tablefiles import FORMATS
@@ -114,4 +114,5 @@ def _calibration_means(readers: Sequence[ShapeReader], rows: int) -> dict[str, n
         means["e_rms"] = np.sqrt(means["e_rms"])
     if scatter:
         means["response"] = np.asarray(1 - 0.5 * sums["scatter"] / total)
+        warn_of_measured(float(means["response"]))
     return means

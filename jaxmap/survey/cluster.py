@@ -9,6 +9,7 @@ A task that fails again and again is put aside and told, and does not stop the r
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from jaxmap.survey.workers import require_fit_workers
 LOG = "log.jsonl"
 _WINDOW = 2048  # tasks given to the scheduler at a time
 _LOST = ("cancelled", "lost")
+_NUMBER = re.compile(r"\d[\d.]*(e[+-]?\d+)?")
 _FILES_S = 90.0  # that a network file system may take to show a file that another machine wrote
 
 
@@ -37,7 +39,7 @@ class Report:
         finished: tasks that workers reported.
         empty: patches without galaxies among them.
         failed: message of every task that was given up, by (patch, chunk).
-        warnings: what tasks warned of, with the number of tasks.
+        warnings: what tasks warned of, with the number of tasks (`count_warning`).
         seconds: of the run.
     """
 
@@ -205,7 +207,14 @@ def _count(
         report.finished.add(Task(record["patch"], record["chunk"]))
         report.empty += record["state"] == "empty"
         for warning in record.get("warnings", ()):
-            report.warnings[warning] = report.warnings.get(warning, 0) + 1
+            count_warning(report.warnings, warning)
+
+
+def count_warning(counted: dict[str, int], text: str) -> None:
+    """Count a warning, as the first of those that differ from it in numbers alone."""
+    alike = (one for one in counted if _NUMBER.sub("", one) == _NUMBER.sub("", text))
+    first = next(alike, text)
+    counted[first] = counted.get(first, 0) + 1
 
 
 def _require_results(

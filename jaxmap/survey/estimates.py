@@ -24,8 +24,11 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import denoise_shear
+from jaxmap.denoiser_files import warn_of_residuals, warn_outside
+from jaxmap.diagnostics import chi2_per_pixel
 from jaxmap.estimators import DeepMass, Estimator, KaiserSquires, SampledPosterior, Wiener
 from jaxmap.estimators.finite_field import inner, pad_shear
+from jaxmap.estimators.sampled import mixing_of
 from jaxmap.gaussian_posterior import gaussian_fluctuation, turned, wiener_b_mode
 from jaxmap.prior import GaussianPrior
 from jaxmap.sampler_prior import gaussian_part, prior_on
@@ -33,8 +36,9 @@ from jaxmap.samplers import Diffusion, Gibbs
 from jaxmap.spectra import mode_variance
 
 Maps = dict[str, jax.Array]
-"""``mean``, ``std``, ``b_mode`` and ``samples``, as far as there are, and the ``residual`` of an
-iterative solver."""
+"""``mean``, ``std``, ``b_mode`` and ``samples``, as far as there are, the ``residual`` of an
+iterative solver, and what learned estimators warn by: ``chi2`` of their residuals and ``log_power``
+along chains."""
 
 Pure = Callable[[Any, jax.Array, ShearMap], Maps]
 """Arrays of the estimator, key and shear in, maps out."""
@@ -79,8 +83,8 @@ class PatchSolver:
                 placed = jax.device_put((self.arrays, *pair), SingleDeviceSharding(device))
                 running.append(self.program(*placed))
             results += jax.device_get(running)
-        for maps in results:
-            _require_finite(maps)
+        for (_, shear), maps in zip(pairs, results, strict=True):
+            _check(self.estimator, shear, maps)
         return results
 
 
@@ -129,7 +133,8 @@ def _deepmass(denoiser: Any, key: jax.Array, shear: ShearMap, *, margin: int | N
     result = denoise_shear(denoiser, padded)
     b_mode = denoise_shear(denoiser, turned(padded)).wiener
     maps = {"mean": result.mean, "std": result.std, "b_mode": b_mode}
-    return {name: inner(values, taken) for name, values in maps.items()}
+    cropped = {name: inner(values, taken) for name, values in maps.items()}
+    return {**cropped, "chi2": chi2_per_pixel(result.mean, padded)}
 
 
 def _wiener(spectrum: Any, key: jax.Array, shear: ShearMap, *, estimator: Wiener, num: int) -> Maps:
@@ -166,13 +171,19 @@ def _sampled(
     padded, taken = pad_shear(shear, margin)
     prior = prior_on(source, padded.grid)
 
-    def sample(number: jax.Array) -> jax.Array:
-        return inner(sampler.draw(key, number[None], prior, padded).samples[0], taken)
+    def sample(number: jax.Array) -> Maps:
+        draws = sampler.draw(key, number[None], prior, padded)
+        whole = draws.samples[0]
+        found = {"samples": inner(whole, taken), "chi2": chi2_per_pixel(whole, padded)}
+        if "log_power" in draws.statistics:
+            found["log_power"] = draws.statistics["log_power"][0]
+        return found
 
-    samples = jax.lax.map(sample, jnp.arange(num))
+    found = jax.lax.map(sample, jnp.arange(num))
     b_mode = inner(wiener_b_mode(padded, gaussian_part(prior, padded.grid)), taken)
-    std = jnp.std(samples, axis=0, ddof=1)
-    return {"mean": jnp.mean(samples, axis=0), "std": std, "b_mode": b_mode, "samples": samples}
+    mean = jnp.mean(found["samples"], axis=0)
+    std = jnp.std(found["samples"], axis=0, ddof=1)
+    return {"mean": mean, "std": std, "b_mode": b_mode, **found}
 
 
 def _on_host(estimator: Estimator, key: jax.Array, shear: ShearMap) -> dict[str, np.ndarray]:
@@ -184,6 +195,18 @@ def _on_host(estimator: Estimator, key: jax.Array, shear: ShearMap) -> dict[str,
         "samples": result.samples,
     }
     return {name: np.asarray(values) for name, values in maps.items() if values is not None}
+
+
+def _check(estimator: Estimator, shear: ShearMap, maps: dict[str, np.ndarray]) -> None:
+    """Refuse maps that are not finite; warn as a call of the estimator does."""
+    log_power = maps.pop("log_power", None)
+    _require_finite(maps)
+    if log_power is not None:
+        mixing_of(log_power)
+    if isinstance(estimator, DeepMass | SampledPosterior) and estimator.domain is not None:
+        warn_outside(estimator.domain, shear)
+        chi2, observed = float(np.mean(maps["chi2"], dtype=float)), int(jnp.sum(shear.weight > 0))
+        warn_of_residuals(chi2, observed, samples="samples" in maps)
 
 
 def _require_finite(maps: dict[str, np.ndarray]) -> None:

@@ -158,9 +158,11 @@ def patch_map(plan: Plan, patch: Patch) -> MassMap | None:
     r"""The chunks of a patch as one map; None if none has galaxies or none is there.
 
     .. math:: m = \frac{\sum_c n_c m_c}{\sum_c n_c}, \qquad
-              s^2 = \frac{\sum_c [f_c s_c^2 + n_c (m_c - m)^2]}{\sum_c f_c + \sum_c n_c - n_0}
+              s^2 = \frac{\sum_c [f_c s_c^2 + n_c (m_c - m)^2]}{\nu}
 
-    where the last terms count only if chunks differ in their means, as those of sampled means do.
+    of C chunks with :math:`\nu = \sum_c f_c + C - 1 = \sum_c n_c - 1` where means are sampled
+    (:math:`f_c = n_c - 1`), and :math:`\nu = \sum_c n_c` where chunks share an exact mean
+    (:math:`f_c = n_c`).
 
     Raises:
         OSError: if a result is damaged.

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from jaxmap.catalog import ShearCatalog
+from jaxmap.files import reserve
 
 ROW = np.dtype([("ra", "f8"), ("dec", "f8"), ("e1", "f4"), ("e2", "f4"), ("weight", "f4")])
 _CHUNK_ROWS = 16384
@@ -87,8 +88,13 @@ def read_cells(folder: Path, cells: Iterable[int]) -> ShearCatalog:
 
 
 def _append(path: Path, rows: np.ndarray) -> None:
-    with h5py.File(path, "a") as file:
-        if "galaxies" not in file:
+    new = not path.exists()
+    path.touch()
+    # HDF5 crashes on a full disk; it gives back what it does not need of the room.
+    needed = rows.nbytes + _CHUNK_ROWS * ROW.itemsize + 2**16
+    reserve(path, path.stat().st_size + needed)
+    with h5py.File(path, "w" if new else "r+") as file:
+        if new:
             file.create_dataset(
                 "galaxies",
                 (0,),

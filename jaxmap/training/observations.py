@@ -16,6 +16,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.estimators.finite_field import inner, pad_shear
 from jaxmap.footprint import grid_of_catalog
 from jaxmap.grid import Grid
+from jaxmap.likelihood import draw_noise
 from jaxmap.operators import shear_from_convergence
 from jaxmap.reading.readers import read_shear
 from jaxmap.simulation.pixels import draw_depth
@@ -66,12 +67,9 @@ class SurveyObservations:
         key_map, key_noise = jax.random.split(key)
         whole = Grid((self.side, self.side), self.survey.grid.pixel_arcmin)
         sky = self.fields.draw(key_map, self.side)
-        weight = self.survey.weight
-        seen = weight > 0
-        white = jax.random.normal(key_noise, weight.shape, weight.dtype)
-        noise = jnp.where(seen, white / jnp.sqrt(jnp.where(seen, weight, 1)), 0)
+        noise = draw_noise(key_noise, self.survey.weight)
         signal = self._middle(shear_from_convergence(sky, whole))
-        shear = jnp.where(self.survey.mask, signal + jax.lax.complex(noise[0], noise[1]), 0)
+        shear = jnp.where(self.survey.mask, signal + noise, 0)
         data = pad_shear(replace(self.survey, shear=shear), self.margin)[0]
         return Observation(self._middle(sky), data)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxmap.networks.hong import LEAST_SIDE
 from jaxmap.simulation.presets import PRESETS
 from jaxmap.survey_denoiser import FIRST_MAPS
 from jaxmap.training.tables import require
@@ -125,4 +126,4 @@ class Clusters:
         for name in ("least", "shape_noise", "faintest_error"):
             require(self, name, getattr(self, name) > 0, "a number above 0")
         require(self, "loss", self.loss in LOSSES, " or ".join(LOSSES))
-        require(self, "side", 86 < self.side <= 500, "87 to 500 pixels")
+        require(self, "side", LEAST_SIDE <= self.side <= 500, f"{LEAST_SIDE} to 500 pixels")
