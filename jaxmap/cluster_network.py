@@ -13,6 +13,7 @@ none, without division by nothing. The paper does not say what it did there.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,14 +37,22 @@ from jaxmap.networks.hong import (
     initialise_hong,
     output_side,
 )
-from jaxmap.networks.weights import fitted_to, network_file, write_weights
+from jaxmap.networks.weights import above_zero, fitted_to, network_file, write_weights
+
+log = logging.getLogger(__name__)
 
 PIXEL_ARCMIN = 0.064
 """Of the network's input; three of them make a pixel of its output."""
 
 KIND = "cluster network"
 
-_SHIPPED = "hong_clusters.npz"
+NOISE = 0.0508
+"""Shear noise in a square arcminute of the galaxies that networks are trained behind, those of
+`jaxmap.simulation.cluster_fields.ClusterSurvey`."""
+
+SHIPPED = "hong_clusters.npz"
+
+_BLOCK = 32  # pixels (2 arcmin) over which the depth of data is measured
 
 _AT_ONCE = 4  # fields of a mosaic, for which the kernels' FFTs are made once
 
@@ -183,6 +192,24 @@ def mosaic(model: ClusterNetwork, data: ShearMap, step: int = 19) -> Mosaic:
     return Mosaic(jnp.asarray(full[0], images.dtype), jnp.asarray(full[1]))
 
 
+def warn_of_depth(data: ShearMap, factor: float = 1.25) -> None:
+    """Say if galaxies are more or fewer, or noisier, than those of the training."""
+    pixel, (ny, nx) = data.grid.pixel_arcmin, data.grid.shape
+    side = min(_BLOCK, ny, nx)
+    weight = np.asarray(data.weight, float).mean(axis=0)[: ny // side * side, : nx // side * side]
+    sums = weight.reshape(ny // side, side, nx // side, side).sum(axis=(1, 3))
+    if not sums.any():
+        return
+    noise = side * pixel / np.sqrt(np.median(sums[sums > 0]))
+    if not NOISE / factor <= noise <= NOISE * factor:
+        log.warning(
+            "the shear noise of a square arcminute is %.3g, and %.3g in the network's training; "
+            "compare with --method wiener before you rely on it",
+            noise,
+            NOISE,
+        )
+
+
 def _starts(tall: int, side: int, step: int) -> list[int]:
     """First pixels of fields that cover a side, evenly spread."""
     room = tall - side
@@ -237,11 +264,14 @@ def read_cluster_network(
         ValueError: for a file that is not whole, or of another kind.
     """
     if path is None:
-        with resources.as_file(resources.files("jaxmap") / "data" / _SHIPPED) as shipped:
+        with resources.as_file(resources.files("jaxmap") / "data" / SHIPPED) as shipped:
             return read_cluster_network(shipped)
     with network_file(path, KIND, "hong") as (arrays, header):
         network = HongNetwork(**header["network"])
         params = fitted_to(partial(initialise_hong, network), arrays)
-        scale = jnp.asarray(float(header["scale"]))
-        model = ClusterNetwork(params, scale, network, int(header["side"]))
+        scale = jnp.asarray(above_zero(header["scale"]))
+        side = int(header["side"])
+        if not FIRST_WIDTH <= side <= 4 * SIDE:
+            raise ValueError(f"the side of its images is {side}")
+        model = ClusterNetwork(params, scale, network, side)
     return model, header

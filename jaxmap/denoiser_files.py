@@ -14,7 +14,7 @@ import numpy as np
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
 from jaxmap.networks.unet import ResidualUNet, initialise
-from jaxmap.networks.weights import fitted_to, network_file, write_weights
+from jaxmap.networks.weights import above_zero, fitted_to, network_file, write_weights
 from jaxmap.spectra import PowerSpectrum, power_spectrum
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 KIND = "denoiser"
 _RESIDUALS = 0.1
 """Relative excess of the residuals' chi-squared that is told of, however many pixels there are."""
-_SHIPPED = "denoiser_cosmos.npz"
+SHIPPED = "denoiser_cosmos.npz"
 _MOST_ITERATIONS = 10_000
 _WIDTHS = {"channels": tuple, "blocks": int, "embedding": int, "half": bool}
 
@@ -76,13 +76,13 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
         ValueError: for a file that is not whole, or not a denoiser.
     """
     if path is None:
-        with resources.as_file(resources.files("jaxmap") / "data" / _SHIPPED) as shipped:
+        with resources.as_file(resources.files("jaxmap") / "data" / SHIPPED) as shipped:
             return read_denoiser(shipped)
     with network_file(path, KIND, "denoiser") as (arrays, header):
         settings = {name: kind(header["network"][name]) for name, kind in _WIDTHS.items()}
         network = ResidualUNet(**settings)
         low, high = map(float, header["domain"]["noise_std"])
-        domain = Domain(float(header["domain"]["pixel_arcmin"]), (low, high))
+        domain = Domain(above_zero(header["domain"]["pixel_arcmin"]), (low, high))
         params = fitted_to(
             lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), arrays["network"]
         )

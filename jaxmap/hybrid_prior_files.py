@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxmap.denoiser_files import Domain
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.networks.score_unet import ScoreUNet, initialise_score
-from jaxmap.networks.weights import fitted_to, network_file, write_weights
+from jaxmap.networks.weights import above_zero, fitted_to, network_file, write_weights
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance, power_spectrum
 
@@ -44,6 +46,22 @@ def write_hybrid_prior(
     write_weights(path, {"network": params, "spectrum": table}, header)
 
 
+def read_hybrid_domain(path: str | Path) -> tuple[PowerSpectrum, Domain]:
+    """Power and pixels of the maps that a hybrid prior was trained on; its score is for any noise.
+
+    Raises:
+        ValueError: for a file that is not whole, or not a hybrid prior.
+    """
+    with network_file(path, KIND, "score") as (arrays, header):
+        spectrum, pixel_arcmin = _trained_on(arrays, header)
+    return spectrum, Domain(pixel_arcmin, (0.0, math.inf))
+
+
+def _trained_on(arrays: Any, header: dict[str, Any]) -> tuple[PowerSpectrum, float]:
+    spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
+    return spectrum, above_zero(header["pixel_arcmin"])
+
+
 def read_hybrid_prior(path: str | Path, grid: Grid) -> tuple[HybridPrior, dict[str, Any]]:
     """Read a hybrid prior for maps on a grid.
 
@@ -57,9 +75,8 @@ def read_hybrid_prior(path: str | Path, grid: Grid) -> tuple[HybridPrior, dict[s
     with network_file(path, KIND, "score") as (arrays, header):
         settings = header["network"]
         network = ScoreUNet(tuple(map(int, settings["channels"])), int(settings["blocks"]))
-        pixel_arcmin = float(header["pixel_arcmin"])
         params = fitted_to(partial(initialise_score, network), arrays["network"])
-        spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
+        spectrum, pixel_arcmin = _trained_on(arrays, header)
     if abs(grid.pixel_arcmin / pixel_arcmin - 1) > 0.05:
         raise ValueError(
             f"pixels are {grid.pixel_arcmin:g} arcmin wide, the network in {path} was trained on "

@@ -31,7 +31,7 @@ from jaxmap.flags import METHODS
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.hybrid_prior_files import KIND as HYBRID
-from jaxmap.hybrid_prior_files import read_hybrid_prior
+from jaxmap.hybrid_prior_files import read_hybrid_domain, read_hybrid_prior
 from jaxmap.networks.weights import read_weights
 from jaxmap.operators import Phase, spin2_phase
 from jaxmap.samplers import PRECONDITIONED_LEARNED, Annealed, Diffusion, Gibbs, Sampler
@@ -113,10 +113,11 @@ def build_estimator(
         return SurveyDeepMass(model, survey, margin)
     if method == "dlposterior" and weights is not None and kind == HYBRID:
         prior: Any = partial(_hybrid_prior, weights)
-        domain = None
+        trained, domain = read_hybrid_domain(weights)
     else:
         prior, domain, _ = read_denoiser(weights)
-        warn_of_spectrum(prior.spectrum, spectrum)
+        trained = prior.spectrum
+    warn_of_spectrum(trained, spectrum)
     if method == "deepmass":
         return DeepMass(prior, domain, margin)
     if sampler == "map":

@@ -12,7 +12,7 @@ import numpy as np
 from jaxmap.denoiser_files import iterations_of
 from jaxmap.generator import Generator, initialise_generator
 from jaxmap.networks.plain_unet import PlainUNet, initialise_plain
-from jaxmap.networks.weights import fitted_to, network_file, write_weights
+from jaxmap.networks.weights import above_zero, fitted_to, network_file, write_weights
 from jaxmap.spectra import PowerSpectrum, power_spectrum
 from jaxmap.survey_denoiser import FIRST_MAPS, SurveyDenoiser
 from jaxmap.trained_survey import TrainedSurvey
@@ -77,7 +77,7 @@ def read_generator(path: str | Path) -> tuple[Generator, TrainedSurvey, dict[str
     def build(header: dict[str, Any], arrays: Any, spectrum: PowerSpectrum) -> Generator:
         network, latent = _network(header), int(header["latent"])
         params = fitted_to(lambda key: initialise_generator(network, key, latent), arrays)
-        scale = jnp.asarray(float(header["scale"]))
+        scale = jnp.asarray(above_zero(header["scale"]))
         return Generator(params, spectrum, scale, network, latent)
 
     return _read(path, GAN, "gan", build)
@@ -120,6 +120,6 @@ def _read(
         if weight.ndim != 3 or len(weight) != 2:
             raise ValueError(f"the weights of its survey have shape {weight.shape}")
         survey = TrainedSurvey(
-            weight, float(trained_for["pixel_arcmin"]), int(trained_for["margin"])
+            weight, above_zero(trained_for["pixel_arcmin"]), int(trained_for["margin"])
         )
     return model, survey, header

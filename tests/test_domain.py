@@ -11,17 +11,24 @@ import numpy as np
 import pytest
 
 from jaxmap.catalog import ShearMap, shear_map
+from jaxmap.cluster_network import NOISE as DEPTH
+from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork
 from jaxmap.cosmology import convergence_power
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
 from jaxmap.denoiser_files import Domain, warn_of_residuals, warn_of_spectrum
-from jaxmap.estimators import DeepMass, SampledPosterior
+from jaxmap.estimators import DeepMass, HongCNN, MaximumPosterior, SampledPosterior
 from jaxmap.grid import Grid
+from jaxmap.hybrid_prior_files import write_hybrid_prior
 from jaxmap.matter_power import PLANCK18
+from jaxmap.methods import build_estimator
+from jaxmap.networks.hong import HongNetwork, initialise_hong
+from jaxmap.networks.score_unet import ScoreUNet, initialise_score
 from jaxmap.networks.unet import ResidualUNet, initialise
 from jaxmap.operators import shear_from_convergence
 from jaxmap.prior import GaussianPrior
 from jaxmap.redshifts import redshift_distribution
 from jaxmap.samplers import Diffusion
+from jaxmap.simulation.cluster_fields import ClusterSky, ClusterSurvey, draw_cluster_galaxies
 from jaxmap.spectra import PowerSpectrum, mode_variance
 
 SHAPE, PIXEL, NOISE = (24, 24), 1.0, 0.05
@@ -109,3 +116,71 @@ def test_residuals_of_few_pixels_tell_nothing(caplog):
     assert caplog.text == ""
     warn_of_residuals(1.9, 10_000, samples=False)
     assert "chi-squared of 1.9" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_most_probable_map_tells_its_residuals(caplog, denoiser, spectrum):
+    estimator = MaximumPosterior(denoiser, DOMAIN, margin=0, num_levels=4)
+    with caplog.at_level(logging.WARNING):
+        estimator(KEY, field(spectrum))
+    assert caplog.text == ""
+    with caplog.at_level(logging.WARNING):
+        estimator(KEY, field(spectrum, noise=0.08, told=0.05))
+    assert "larger than the weights say" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("noise", "told", "words"),
+    [
+        (1.0, 1.0, None),
+        (2.0, 2.0, "shear noise of a square arcminute is 0.102"),
+        (1.3, 1.0, "larger than the weights say"),
+    ],
+)
+def test_networks_for_clusters_tell_depth_and_residuals(caplog, noise, told, words):
+    """In units of the noise of a pixel at the depth of the training; no lens."""
+    grid, network = Grid((64, 64), PIXEL_ARCMIN), HongNetwork(width=3)
+    model = ClusterNetwork(initialise_hong(network, KEY), jnp.asarray(0.01), network, side=101)
+    pixel_noise = DEPTH / PIXEL_ARCMIN
+    white = noise * pixel_noise * np.random.default_rng(3).normal(size=(2, *grid.shape))
+    std = np.full(grid.shape, told * pixel_noise)
+    with caplog.at_level(logging.WARNING):
+        HongCNN((model,))(KEY, shear_map(white[0] + 1j * white[1], grid, noise_std=std))
+    assert caplog.text == "" if words is None else words in caplog.text
+
+
+def test_the_depth_of_networks_for_clusters_is_that_of_their_training():
+    sky = ClusterSky(jnp.zeros((4, 4)), jnp.zeros((4, 4), complex), 10.0)
+    survey = ClusterSurvey()
+    weight = draw_cluster_galaxies(KEY, sky, survey).weight
+    noise = survey.field_arcmin / np.sqrt(weight.sum())
+    assert abs(noise / DEPTH - 1) < 0.01
+
+
+def test_the_published_prior_tells_of_other_power(caplog, tmp_path, spectrum):
+    network = ScoreUNet((4,), 1)
+    path = tmp_path / "hybrid.npz"
+    shapes = jax.eval_shape(lambda key: initialise_score(network, key), KEY)
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
+    write_hybrid_prior(path, params, network, spectrum, PIXEL, {})
+    chosen = {"weights": path, "sampler": "hmc"}
+    with caplog.at_level(logging.WARNING):
+        estimator = build_estimator("dlposterior", spectrum, **chosen)
+    assert caplog.text == "" and estimator.domain.pixel_arcmin == PIXEL
+    with caplog.at_level(logging.WARNING):
+        build_estimator("dlposterior", replace(spectrum, c_ell=2 * spectrum.c_ell), **chosen)
+    assert "is 2.00 to 2.00 times the one that the network was trained on" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_shipped_network_tells_of_another_sky_and_survey(caplog):
+    """Fields drawn with the power of a cosmology, and mapped as `jaxmap map` would."""
+    power = convergence_power()
+    with caplog.at_level(logging.WARNING):
+        build_estimator("deepmass", power, margin=0)(KEY, field(power, 0.29, 0.2))
+    assert caplog.text == ""
+    power = convergence_power(None, replace(PLANCK18, sigma8=0.5))
+    with caplog.at_level(logging.WARNING):
+        build_estimator("deepmass", power, margin=0)(KEY, field(power, 0.29, 1.0))
+    assert "power spectrum for this n(z)" in caplog.text and "noise of a pixel" in caplog.text

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmap.catalog import ShearMap
-from jaxmap.cluster_network import PIXEL_ARCMIN, ClusterNetwork, Mosaic, mosaic
+from jaxmap.cluster_network import (
+    PIXEL_ARCMIN,
+    ClusterNetwork,
+    Mosaic,
+    mosaic,
+    warn_of_depth,
+)
+from jaxmap.denoiser_files import warn_of_residuals
+from jaxmap.diagnostics import chi2_per_pixel
 from jaxmap.galaxies import GalaxyShear, pixel_mean
 from jaxmap.gaussian_posterior import turned
 from jaxmap.grid import Grid
@@ -29,6 +37,8 @@ class HongCNN:
 
     Pixels are those of the data, 0.064 arcmin; three by three of them share a value. Along the
     edges of fields wider than a network's (24.7 arcmin) 14 such values are missing, and masked.
+    Data of another depth than the training's are told of, and residuals larger than the noise; not
+    sources at other redshifts, which the file of a network does not say.
 
     Args:
         models: trained networks, e.g. of `jaxmap.cluster_network.read_cluster_network`.
@@ -59,20 +69,25 @@ class HongCNN:
         del key
         data = pixel_mean(shear) if isinstance(shear, GalaxyShear) else shear
         self.check_pixels(data.grid)
+        warn_of_depth(data)
         found = [mosaic(model, data, self.step) for model in self.models]
         maps = np.stack([each.convergence for each in found])
-        if not np.isfinite(maps).all():
+        convergence = jnp.asarray(maps.mean(axis=0))
+        chi2 = float(chi2_per_pixel(convergence, data))
+        if not (np.isfinite(maps).all() and np.isfinite(chi2)):
             raise FloatingPointError(
                 "the map is not finite: weights are beyond the range of the precision; check the "
                 "units of the noise, or use float64 (--x64)"
             )
+        warn_of_residuals(chi2, int(jnp.sum(data.weight > 0)), samples=False)
         return MassMap(
-            convergence=jnp.asarray(maps.mean(axis=0)),
+            convergence=convergence,
             grid=data.grid,
             mask=found[0].covered,
             std=jnp.asarray(maps.std(axis=0, ddof=1)) if len(maps) > 1 else None,
             b_mode=self._b_mode(data) if self.with_b_mode else None,
             counts=data.counts,
+            diagnostics={"chi2_per_pixel": chi2},
         )
 
     def check_pixels(self, grid: Grid) -> None:

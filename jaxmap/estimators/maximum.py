@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from jaxmap.catalog import ShearMap
-from jaxmap.denoiser_files import Domain, warn_outside
+from jaxmap.denoiser_files import Domain, warn_of_residuals, warn_outside
 from jaxmap.diagnostics import chi2_per_pixel
 from jaxmap.estimators.finite_field import inner, pad_shear, require_finite_maps
 from jaxmap.gaussian_posterior import wiener_b_mode
@@ -65,6 +66,8 @@ class MaximumPosterior:
         # Where even the size of the data overflows, the solver ends at once, with zeros.
         where = Draws(convergence[None], {}, {"level": finite[None]}).broken_at()
         require_finite_maps(convergence, chi2, where=where)
+        if self.domain is not None:
+            warn_of_residuals(float(chi2), int(jnp.sum(shear.weight > 0)), samples=False)
         return MassMap(
             convergence=inner(convergence, margin),
             grid=shear.grid,

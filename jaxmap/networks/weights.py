@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,12 +87,36 @@ def network_file(
     try:
         if header["kind"] != kind:
             raise ValueError(f"it holds a {header['kind']}")
+        _require_modest(header["network"])
         yield arrays, header
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a {kind} of jaxmap ({error}); give a file that `jaxmap train` wrote "
             f'for kind = "{trained_as}"'
         ) from error
+
+
+def _require_modest(network: dict[str, Any]) -> None:
+    """Refuse a network of absurd size, which would take long to be found not to fit its arrays."""
+    for name, value in network.items():
+        numbers = value if isinstance(value, list) else [value]
+        most = 64 if name == "blocks" else 2**16
+        if len(numbers) > 32 or any(
+            isinstance(number, int | float) and not 0 <= number <= most for number in numbers
+        ):
+            raise ValueError(f"{name} of its network is {str(value)[:60]}, expected 0 to {most}")
+
+
+def above_zero(value: Any) -> float:
+    """A number from a header that must be finite and above 0, such as the side of a pixel.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"a number in its header is {number}, expected one above 0")
+    return number
 
 
 def fitted_to(initialise: Callable[[jax.Array], Any], params: Any) -> Any:
