@@ -31,7 +31,7 @@ from jaxmap.estimators.memory import check_map_memory
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.methods import build_estimator, method_identity, network_digest
-from jaxmap.outputs import origin
+from jaxmap.outputs import input_files, origin, require_writable
 from jaxmap.progress import with_bar
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.simulation.baryons import BARYONS
@@ -57,6 +57,8 @@ def run_calibrate(options: argparse.Namespace) -> int:
             "expected dlposterior or wiener, or intervals for any method (--conformal FILE.npz)"
         )
     out = Path(options.out)
+    inputs = [*input_files(options), options.config]
+    require_writable([out / REPORT, out / FIGURE], inputs, "choose another folder with --out")
     recipe, survey = _survey(options)
     spectrum = light_cone_power(
         recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
@@ -100,6 +102,8 @@ def _run_intervals(options: argparse.Namespace) -> int:
     """``jaxmap calibrate --conformal``: widths that cover the truth of simulated surveys."""
     out, target = Path(options.out), Path(options.conformal).expanduser()
     _check_intervals(options, target)
+    inputs = [*input_files(options), options.config]
+    require_writable([target], inputs, "choose another file with --conformal")
     options.cut = True  # a field whose outside acts, as in the maps to come
     recipe, survey = _survey(options)
     spectrum = light_cone_power(
@@ -127,7 +131,7 @@ def _run_intervals(options: argparse.Namespace) -> int:
         weights=options.weights,
     )
     bounds = conformal_of(scored, options.level, per_pixel=options.per_pixel, method=method)
-    write_conformal(target, bounds)
+    write_conformal(target, bounds, record)
     if not options.quiet:
         print(describe_intervals(bounds, scored))
         print(f"Wrote {target}. Use it: jaxmap map CATALOG --method {options.method} --conformal")

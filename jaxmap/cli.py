@@ -215,9 +215,9 @@ def _add_replay(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "replay",
         help="make an output again, from what it says of itself",
-        description="Read from a map, samples, figures or simulation how they were made, and make "
-        "them again: same command, settings and seed, and inputs that are checked to be the same. "
-        "Of a map it says whether the new one is the same, bit for bit.",
+        description="Read from a map, samples, figures, tables, weights or simulation how it was "
+        "made, and make it again: same command, settings, seed and precision, and files that are "
+        "checked to be the same. It says whether the new output is the same, bit for bit.",
     )
     parser.add_argument("output", metavar="OUTPUT", help="a file that jaxmap wrote, or its folder")
     parser.add_argument("--out", metavar="DIR", required=True, help="where to make it again")
@@ -226,7 +226,8 @@ def _add_replay(subparsers: Any) -> None:
         metavar="FILE",
         action="append",
         type=os.path.expanduser,
-        help="where an input is now, if it was moved; once for each, they are known by content",
+        help="where a file that was read is now, if it was moved; once for each, they are known by "
+        "content",
     )
     parser.set_defaults(run="replay_command.run_replay", x64=False)
     add_verbosity(parser.add_argument_group("general"))

@@ -28,14 +28,17 @@ from jaxmap.estimators import (
     SampledPosterior,
     SurveyDeepMass,
 )
+from jaxmap.estimators.memory import check_map_memory
 from jaxmap.files import atomic_path
 from jaxmap.flags import COSMOLOGY, weights_of
 from jaxmap.matter_power import PLANCK18, Cosmology
-from jaxmap.methods import build_estimator
+from jaxmap.methods import build_estimator, kept_samples
 from jaxmap.operators import two_map_phase
 from jaxmap.outputs import (
     MAP_FILES,
+    input_files,
     origin,
+    require_writable,
     staged,
     write_catalog,
     write_map_files,
@@ -103,6 +106,10 @@ def run_benchmark(options: argparse.Namespace) -> int:
         )
         for method in options.methods
     }
+    for method in options.methods:
+        remedy = "give a smaller case, or leave the method out (--methods)"
+        kept, drawn = kept_samples(method, options.num_samples)
+        check_map_memory(method, case.shear.grid.shape, 0, kept, drawn, remedy)
     key = jax.random.key(options.seed)
     if options.json:
         with _report_path(options) as path:
@@ -119,16 +126,15 @@ def run_benchmark(options: argparse.Namespace) -> int:
 @contextmanager
 def _report_path(options: argparse.Namespace) -> Iterator[Path]:
     """Where to write the report, found unfit before the work rather than after."""
-    target = Path(options.json)
-    if target.is_dir() or target.resolve() == Path(options.case).resolve():
-        raise ValueError(f"cannot write the figures to {target}; give another file with --json")
+    target, remedy = Path(options.json), "give another file with --json"
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; {remedy}")
+    require_writable([target], [*input_files(options), options.config], remedy)
     stack = ExitStack()
     try:
         path = stack.enter_context(atomic_path(target))
     except OSError as error:
-        raise ValueError(
-            f"cannot write {target} ({error.strerror}); give another file with --json"
-        ) from error
+        raise ValueError(f"cannot write {target} ({error.strerror}); {remedy}") from error
     with stack:
         yield path
 

@@ -14,8 +14,9 @@ from jaxmap.clusters.tables import aperture_masses, detection_table, write_regio
 from jaxmap.commands import cosmology_of
 from jaxmap.cosmology import mean_inverse_critical_density
 from jaxmap.grid import Grid
+from jaxmap.machine import check_memory
 from jaxmap.mapfiles import SAMPLES_SUFFIXES, read_mass_map, read_provenance, read_samples
-from jaxmap.outputs import DETECTION_FILES, origin, staged
+from jaxmap.outputs import DETECTION_FILES, input_files, origin, staged
 from jaxmap.redshifts import (
     RedshiftDistribution,
     cosmos_redshifts,
@@ -23,6 +24,9 @@ from jaxmap.redshifts import (
     redshift_distribution,
 )
 from jaxmap.two_columns import read_two_columns
+
+_COPIES = 3
+"""Of the samples, held at once beside them: on the device as given and filtered, and room."""
 
 _RA_NAMES = {"ra", "raj2000", "alphaj2000", "radeg", "raicrs", "rightascension", "alpha"}
 _DEC_NAMES = {
@@ -48,9 +52,15 @@ def run_detect(options: argparse.Namespace) -> int:
     if options.z_lens is not None and options.z_source is None:
         options.nz = options.nz or _nz_of_map(source)
     out = Path(options.out) if options.out else source.parent
-    others = (options.nz, options.match, options.config)
-    with staged(out, DETECTION_FILES, (source, *others)) as folder:
-        samples, grid, observed = _read(source, Path(options.map).is_dir())
+    inputs = [source, *input_files(options), options.config]
+    with staged(out, DETECTION_FILES, inputs) as folder:
+        in_folder = Path(options.map).is_dir()
+        samples, grid, observed = _read(source, in_folder)
+        check_memory(
+            _COPIES * samples.nbytes,
+            f"a search of {len(samples)} maps of {grid.shape[1]} x {grid.shape[0]} pixels",
+            "search fewer samples, or use a larger machine",
+        )
         scale = scale_of(options.scale_arcmin, grid)
         critical = _inverse_critical(options)
         wanted = _catalogue(options, grid)
@@ -68,7 +78,7 @@ def run_detect(options: argparse.Namespace) -> int:
         mass = None
         if critical is not None:
             mass = aperture_masses(found, options.z_lens, critical, cosmology_of(options))
-        record = origin(options, source)
+        record = origin(options, source, others=_beside(source) if in_folder else ())
         table = detection_table(found, mass=mass, observed=observed, meta={"jaxmap": record})
         matched = None
         if wanted is not None:
@@ -127,13 +137,18 @@ def _source(given: Path) -> Path:
     )
 
 
+def _beside(samples: Path) -> list[Path]:
+    """The map beside samples, from which the mask is taken."""
+    return [samples.with_name("mass_map.fits")]
+
+
 def _read(source: Path, in_folder: bool) -> tuple[np.ndarray, Grid, np.ndarray | None]:
     """Samples or the map as one, their grid, and the mask where it is known."""
     if not source.is_file():
         raise FileNotFoundError(f"no file {source}; expected samples.nc, mass_map.fits or a folder")
     if source.suffix in SAMPLES_SUFFIXES:
         samples, grid = read_samples(source)
-        beside = source.with_name("mass_map.fits")
+        (beside,) = _beside(source)
         mask = None
         if in_folder and beside.is_file():
             result = read_mass_map(beside)

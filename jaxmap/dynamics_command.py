@@ -24,8 +24,9 @@ from jaxmap.dynamics.model_files import SHIPPED, Model, read_model, shipped_mode
 from jaxmap.dynamics.residuals import ResidualStatistics, residual_statistics
 from jaxmap.dynamics.sdm import fit_sdm
 from jaxmap.files import atomic_path
-from jaxmap.outputs import origin
+from jaxmap.outputs import input_files, origin, require_writable
 from jaxmap.progress import progress_bar, with_bar
+from jaxmap.records import record_beside, with_record
 
 APERTURE, VELOCITY_CUT = 1.6, 2200.0
 PICKLES = (".p", ".pkl", ".pickle", ".npy")
@@ -39,6 +40,7 @@ def run_estimate(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix not in (".ecsv", ".csv", ".fits"):
         raise ValueError(f"cannot write {out}; expected a name ending in .ecsv, .csv or .fits")
+    require_writable([out], [*input_files(options), options.config])
     model = read_model(options.weights) if options.weights else shipped_model(options.model)
     members = _catalogue(options, model)
     estimate = model(jax.random.key(options.seed), members)
@@ -50,9 +52,11 @@ def run_estimate(options: argparse.Namespace) -> int:
     table["num_galaxies"] = members.richness
     table["log10_mass"], table["std"] = estimate.log10_mass, estimate.std
     table["flag"] = estimate.flag
-    table.meta["jaxmap"] = json.dumps(origin(options, Path(options.catalog)))
+    record = origin(options, Path(options.catalog))
     kind = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits"}[out.suffix]
-    with atomic_path(out) as temporary:
+    if out.suffix != ".csv":
+        table.meta["jaxmap"] = json.dumps(record)
+    with with_record(out, record) if out.suffix == ".csv" else atomic_path(out) as temporary:
         table.write(temporary, format=kind, overwrite=True)
     if not options.quiet:
         print(_described(estimate, members))
@@ -65,6 +69,7 @@ def run_train(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix != ".npz":
         raise ValueError(f"cannot write an estimator to {out}; expected a name ending in .npz")
+    require_writable([out], [*input_files(options), options.config])
     key_masses, key_mocks, key_fit = jax.random.split(jax.random.key(options.seed), 3)
     if options.catalog:
         members = _catalogue(options, None)
@@ -92,14 +97,14 @@ def run_mock(options: argparse.Namespace) -> int:
             f"cannot write clusters to {out}; expected a name ending in {', '.join(FORMATS)}, .npy"
         )
     _require_some(options.num)
+    require_writable([out, record_beside(out)], [options.config])
     key_masses, key_mocks = jax.random.split(jax.random.key(options.seed))
     draw = flat_masses if options.flat else halo_masses
     mocks = mock_clusters(key_mocks, draw(key_masses, options.num), options.num_lines)
     members = mocks.pure if options.pure else mocks.contaminated
-    if out.suffix == ".npy":
-        write_halo_cnn(out, members)
-    else:
-        write_members(out, members)
+    with with_record(out, origin(options, None)) as temporary:
+        write = write_halo_cnn if out.suffix == ".npy" else write_members
+        write(temporary, members)
     if not options.quiet:
         print(
             f"{len(members):,} synthetic clusters of {len(members.radius_mpc_h):,} galaxies "
@@ -115,6 +120,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
     unknown = [name for name in options.models if name not in SHIPPED]
     if unknown:
         raise ValueError(f"there is no model {unknown[0]!r}; expected some of {', '.join(SHIPPED)}")
+    if options.json:
+        remedy = "give another file with --json"
+        require_writable([Path(options.json)], [options.config], remedy)
     began = time.perf_counter()
     num = options.num or NUM_EVALUATED[options.quick]
     # Folded in, so that no seed of a training gives the same clusters.

@@ -50,8 +50,10 @@ from jaxmap.null_tests import (
 from jaxmap.outputs import (
     ALL_MAPS,
     MAP_FILES,
+    also_read,
     check_folder,
     check_picture_of_all,
+    input_files,
     kept_if_interrupted,
     origin,
     partial_samples,
@@ -88,7 +90,7 @@ class _Data:
         shear: their means in pixels.
         null_tests: figures of `jaxmap.null_tests.data_null_tests`, or None.
         bounds: for calibrated intervals, or None.
-        record: how the output came to be, but for the settings of the method.
+        record: how the output came to be, but for the settings and files of the method.
     """
 
     catalog: ShearCatalog
@@ -110,7 +112,7 @@ def run_map(options: argparse.Namespace) -> int:
     runs = _runs(options, out)
     for run in runs:
         _check_unbinned(run)
-        check_folder(Path(run.out), FILES, _inputs(run))
+        check_folder(Path(run.out), FILES, [*input_files(run), run.config])
     if len(runs) > 1:
         check_picture_of_all(out)
     bounds = read_conformal(options.conformal) if options.conformal else None
@@ -165,11 +167,6 @@ def _runs(options: argparse.Namespace, out: Path) -> list[argparse.Namespace]:
         own = {"method": method, "weights": weights.get(method), "out": str(place)}
         runs.append(argparse.Namespace(**vars(options) | own))
     return runs
-
-
-def _inputs(options: argparse.Namespace) -> list[str | None]:
-    given = ("catalog", "nz", "spectrum", "weights", "config", "conformal")
-    return [getattr(options, name) for name in given]
 
 
 def _common_pixel(runs: list[argparse.Namespace], estimators: list[Estimator]) -> float | None:
@@ -248,12 +245,13 @@ def _make(
 ) -> tuple[MassMap, list[str], float]:
     """The map of one method, the files that were written of it, and the seconds it took."""
     out = Path(options.out)
-    record = data.record | {"settings": settings(options)}
+    own = {"settings": settings(options), **also_read(options, Path(options.catalog))}
+    record = data.record | own
     drawn = partial_samples(out, record)
     if isinstance(estimator, SampledPosterior | ConditionalGAN):
         estimator = replace(estimator, folder=drawn, identity=record)
     key = jax.random.key(options.seed)
-    with staged(out, FILES, _inputs(options)) as folder:
+    with staged(out, FILES, [*input_files(options), options.config]) as folder:
         start = time.perf_counter()
         with kept_if_interrupted(drawn):
             if _takes_galaxies(estimator, options):

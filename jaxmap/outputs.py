@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,55 +21,120 @@ import jax
 
 import jaxmap
 from jaxmap import plot
+from jaxmap.arrayfiles import json_of, read_arrays
 from jaxmap.catalog import ShearCatalog
-from jaxmap.files import atomic_path, folders_for
-from jaxmap.mapfiles import read_provenance, write_mass_map, write_samples
+from jaxmap.cluster_network import SHIPPED as CLUSTER_NETWORK
+from jaxmap.denoiser_files import SHIPPED as DENOISER
+from jaxmap.files import atomic_path, folders_for, sha256_of
+from jaxmap.flags import METHODS
+from jaxmap.mapfiles import write_mass_map, write_samples
 from jaxmap.massmap import MassMap
+from jaxmap.networks.weights import HEADER
+from jaxmap.records import BEARING, is_ours
 
-_FILES = (
+INPUTS = (
     "catalog", "case", "map", "nz", "spectrum", "conformal", "match", "weights", "mask_from",
     "galaxies",
 )  # fmt: skip
+"""Flags that name what is read."""
+
 MAP_FILES = ("mass_map.fits", "mass_map.png", "samples.nc")
 ALL_MAPS = "mass_maps.png"
 DETECTION_FILES = ("detections.ecsv", "detections.reg")
+SHIPPED_NETWORKS = {"deepmass": DENOISER, "dlposterior": DENOISER, "hong": CLUSTER_NETWORK}
+"""Files in ``jaxmap/data`` of methods that have a network unless given another."""
 
 
 def origin(
     options: argparse.Namespace,
     source: Path | None,
     num_galaxies: int | None = None,
-    inputs: Iterable[str] = (),
+    others: Iterable[Path] = (),
 ) -> dict[str, Any]:
-    """What made this output: settings, versions, and the hash of the input.
+    """What made this output: settings, versions, precision, and hashes of all that is read.
 
     Args:
         options: of the command.
-        source: its input file, if it has one.
-        num_galaxies: of the input.
-        inputs: of a command that may have several input files, the options that name them.
+        source: its main input, if there is one.
+        num_galaxies: read from it.
+        others: files that are read and that no flag names.
     """
     record: dict[str, Any] = {
         "command": options.command,
         "settings": settings(options),
         "versions": {"jaxmap": jaxmap.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].platform,
+        "precision": precision(),
     }
     if source is not None:
-        record["input"] = _identified(source)
-    given = {name: getattr(options, name) for name in inputs}
-    files = {name: _identified(Path(path)) for name, path in given.items() if path is not None}
-    if files:
-        record["inputs"] = files
+        record["input"] = {"path": str(source.absolute()), "sha256": sha256_of(source)}
     if num_galaxies is not None:
         record["num_galaxies"] = num_galaxies
-    return record
+    return record | also_read(options, source, others)
 
 
-def _identified(path: Path) -> dict[str, str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": str(path.absolute()), "sha256": digest}
+def also_read(
+    options: argparse.Namespace, source: Path | None, others: Iterable[Path] = ()
+) -> dict[str, dict[str, str]]:
+    """Hashes of the files beside the main input, and of the networks that come with jaxmap."""
+    read = {path.absolute() for path in [*input_files(options), *others] if path.is_file()}
+    if source is not None:
+        read.discard(source.absolute())
+    return {
+        "files": {str(path): sha256_of(path) for path in sorted(read)},
+        "networks": {name: shipped_sha256(name) for name in _networks_taken(options)},
+    }
+
+
+def precision() -> str:
+    return "float64" if jax.config.read("jax_enable_x64") else "float32"
+
+
+def shipped_sha256(name: str) -> str:
+    """Hash of the arrays of a network that comes with jaxmap, by its name in ``jaxmap/data``."""
+    with resources.as_file(resources.files("jaxmap") / "data" / name) as path:
+        return json_of(read_arrays(path, names=(HEADER,))[HEADER])["sha256"]
+
+
+def _networks_taken(options: argparse.Namespace) -> list[str]:
+    """The shipped networks that a command takes."""
+    weights = getattr(options, "weights", None)
+    if options.command == "dynamics train" or (weights and not isinstance(weights, dict)):
+        return []
+    if options.command.startswith("dynamics"):
+        chosen = getattr(options, "models", None) or [getattr(options, "model", None)]
+        return [f"dynamics/{model}.npz" for model in chosen if model]
+    chosen = getattr(options, "methods", None) or getattr(options, "method", None) or ()
+    methods = set([chosen] if isinstance(chosen, str) else chosen) - set(weights or ())
+    return sorted({SHIPPED_NETWORKS[method] for method in methods & SHIPPED_NETWORKS.keys()})
+
+
+def input_files(options: argparse.Namespace) -> list[Path]:
+    """Every file or folder that flags tell a command to read, but for the configuration."""
+    made = {"conformal"} if options.command == "calibrate" else set()
+    names = [name for name in INPUTS if name not in made]
+    found: list[Path] = []
+
+    def keep(path: str) -> str:
+        found.append(Path(path).expanduser())
+        return path
+
+    for name in names:
+        value = getattr(options, name, None)
+        for one in value.values() if isinstance(value, dict) else [value] if value else []:
+            each_path(name, str(one), keep)
+    return found
+
+
+def each_path(name: str, value: str, change: Callable[[str], str]) -> str:
+    """The value of a flag of `INPUTS` with its path changed.
+
+    ``--weights`` may hold several with commas between them, and ``METHOD=`` before one.
+    """
+    if name != "weights":
+        return change(value)
+    part = re.compile(rf"((?:^|,)(?:(?:{'|'.join(METHODS)})=)?)([^,]+)")
+    return part.sub(lambda found: found[1] + change(found[2]), value)
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -80,8 +146,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
             continue
         if isinstance(value, dict):
             value = ",".join(f"{key}={item}" for key, item in value.items())
-        elif name in _FILES:
-            value = str(Path(value).absolute())
+        elif name in INPUTS:
+            value = each_path(name, str(value), lambda path: str(Path(path).absolute()))
         elif name in ("size", "sky") and isinstance(value, tuple):
             value = f"{value[1]}x{value[0]}"
         elif isinstance(value, tuple):
@@ -189,16 +255,7 @@ def check_folder(
 
 
 def _new_folder(out: Path, names: Collection[str], inputs: Iterable[str | Path | None]) -> Path:
-    targets = {(out / name).resolve() for name in names}
-    for source in inputs:
-        if source is not None and Path(source).resolve() in targets:
-            raise ValueError(f"{source} would be overwritten; choose another folder with --out")
-    foreign = sorted(name for name in names if os.path.lexists(out / name))
-    if foreign and not _is_ours(out):
-        raise ValueError(
-            f"{out} holds {', '.join(foreign)} that jaxmap did not write; choose another folder "
-            "with --out"
-        )
+    require_writable([out / name for name in names], inputs, "choose another folder with --out")
     try:
         # Inside the folder if it is there, for it may be on a file system of its own.
         base = out if out.is_dir() else next(f for f in out.absolute().parents if f.exists())
@@ -231,19 +288,29 @@ def kept_if_interrupted(drawn: Path) -> Iterator[None]:
         ) from None
 
 
-def _is_ours(out: Path) -> bool:
-    """Whether a folder holds a map or detections that jaxmap wrote."""
-    table = out / "detections.ecsv"
-    if table.is_file():
-        with table.open(encoding="utf-8", errors="replace") as file:
-            if any("jaxmap:" in line for line in itertools.takewhile(_is_comment, file)):
-                return True
-    try:
-        read_provenance(out / "mass_map.fits")
-    except (OSError, ValueError):
-        return False
-    return True
+def require_writable(
+    targets: Collection[Path],
+    inputs: Iterable[str | Path | None],
+    remedy: str = "choose another name with --out",
+) -> None:
+    """Refuse, before the work, to write over an input or over what jaxmap did not write.
 
+    Args:
+        targets: files that will be written and belong together; those of kinds that hold no record
+            (pictures) count as ours beside one that does.
+        inputs: files of the user's that must stay as they are; None is passed over.
+        remedy: what to do instead.
 
-def _is_comment(line: str) -> bool:
-    return line.startswith("#")
+    Raises:
+        ValueError: if one of the targets is an input, or not ours.
+    """
+    places = {path.resolve() for path in targets}
+    for source in inputs:
+        if source is not None and Path(source).resolve() in places:
+            raise ValueError(f"{source} would be overwritten; {remedy}")
+    there = [path for path in targets if os.path.lexists(path)]
+    ours = {path for path in there if is_ours(path)}
+    foreign = [path for path in there if path not in ours and (not ours or path.suffix in BEARING)]
+    if foreign:
+        names = ", ".join(sorted(path.name for path in foreign))
+        raise ValueError(f"{foreign[0].parent} holds {names} that jaxmap did not write; {remedy}")

@@ -19,7 +19,7 @@ from jaxmap.production.surveys import produce_surveys
 from jaxmap.production.wide import produce_wide_survey, region_of
 from jaxmap.progress import progress_bar
 from jaxmap.redshifts import RedshiftDistribution, read_redshift_distribution
-from jaxmap.simulate_survey import FIELD, INPUTS, survey_and_field, wide_survey
+from jaxmap.simulate_survey import FIELD, survey_and_field, wide_survey
 from jaxmap.simulation.baryons import BARYONS
 from jaxmap.simulation.expected import light_cone_power
 from jaxmap.simulation.mock_survey import MockSurvey
@@ -36,7 +36,7 @@ def run_maps(options: argparse.Namespace) -> int:
             out,
             numbers,
             resume=options.resume,
-            made_by=origin(options, None, inputs=("nz",)),
+            made_by=origin(options, None),
             progress=_bar_of(options, "map"),
         )
     if not options.quiet:
@@ -65,7 +65,7 @@ def run_survey(options: argparse.Namespace) -> int:
             out,
             numbers,
             resume=options.resume,
-            made_by=origin(options, None, inputs=INPUTS),
+            made_by=origin(options, None),
             progress=_bar_of(options, "field"),
         )
     if not options.quiet:
@@ -93,7 +93,7 @@ def _run_wide(options: argparse.Namespace) -> int:
             lmax=options.lmax,
             seed=options.seed,
             resume=options.resume,
-            made_by=origin(options, None, inputs=INPUTS),
+            made_by=origin(options, None),
             progress=lambda bands, total: _bar_of(options, "band")(
                 iter(bands), total, total - len(list(bands))
             ),

@@ -23,8 +23,6 @@ from jaxmap.simulation.response import ShearResponse
 from jaxmap.simulation.shapes import MeasurementError
 
 FIELD = Grid((360, 360), 0.29, (150.0, 2.0))
-INPUTS = ("galaxies", "mask_from", "nz")
-"""Options that name input files."""
 
 _HOLES = ("mask_from", "border_arcmin", "stars", "star_radius", "star_spikes")
 _READING = ("columns", "hdu", "group", "distortion", "response")

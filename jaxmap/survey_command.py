@@ -17,9 +17,9 @@ from jaxmap.methods import build_estimator
 from jaxmap.outputs import settings as settings_of
 from jaxmap.summary import describe_sources
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
-from jaxmap.survey.clients import Cluster
+from jaxmap.survey.clients import Cluster, gpus_for_workers
 from jaxmap.survey.cluster import LOG, Report, count_warning, run_survey
-from jaxmap.survey.forecast import describe, forecast, measure
+from jaxmap.survey.forecast import check_workers, describe, forecast, measure
 from jaxmap.survey.merge import MAPS, Merged, merge_survey
 from jaxmap.survey.patches import Tiling
 from jaxmap.survey.plan import Plan, add_to_record, file_hashes, make_plan, read_plan
@@ -64,13 +64,21 @@ def run_plan(options: argparse.Namespace) -> int:
         weights=weights,
         made_by={"command": options.command, "settings": settings_of(options)},
     )
-    found = forecast(plan) | (measure(plan) if options.measure else {})
+    found, trouble = forecast(plan), ""
+    try:
+        check_workers(found)
+    except ValueError as error:  # workers may run elsewhere
+        trouble = str(error)
+    if options.measure and not trouble:
+        found |= measure(plan)
     add_to_record(plan.folder, "forecast", found)
     if not options.quiet:
         print(_describe_plan(plan))
         print(describe_sources(options.nz, options.spectrum))
         print(describe(found))
         print(f"To run it: jaxmap survey run {plan.folder}")
+    if trouble:
+        print(f"jaxmap: warning: not measured: {trouble}", file=sys.stderr)
     if plan.tiling.overlap_arcmin > plan.tiling.cell_arcmin / 2:
         print(f"jaxmap: warning: {_describe_overlap(plan.tiling)}", file=sys.stderr)
     return 0
@@ -96,6 +104,8 @@ def run_run(options: argparse.Namespace) -> int:
     cluster = Cluster(
         options.scheduler, options.workers or 1, options.threads, gpus, options.patience
     )
+    if todo and not options.scheduler and not gpus_for_workers(cluster):
+        check_workers(figures, cluster.workers)
     say: Any = (lambda text: None) if options.quiet else _aside
     try:
         report = run_survey(

@@ -16,6 +16,7 @@ import jaxmap
 from jaxmap.cluster_network import write_cluster_network
 from jaxmap.denoiser_files import Domain, read_denoiser, write_denoiser
 from jaxmap.hybrid_prior_files import write_hybrid_prior
+from jaxmap.outputs import precision, require_writable
 from jaxmap.progress import progress_bar
 from jaxmap.spectra import pixel_variance
 from jaxmap.survey_network_files import write_generator, write_survey_denoiser
@@ -49,6 +50,15 @@ TASKS = {
     "gan": gan_task,
     "hong": hong_task,
 }
+WEIGHTS = {
+    "denoiser": "denoiser.npz",
+    "score": "hybrid_prior.npz",
+    "deepmass-survey": "deepmass_survey.npz",
+    "gan": "gan.npz",
+    "hong": "hong.npz",
+}
+"""Names of what is trained, in the output folder."""
+
 BASELINES = {"gan": "variance", "hong": "empty map"}
 """What errors are divided by, where not by those of the Wiener filter."""
 
@@ -60,6 +70,10 @@ def run_train(options: argparse.Namespace) -> int:
     """``jaxmap train``: a network from a configuration."""
     settings, table = read_training(options.settings)
     out = Path(options.out)
+    written = (WEIGHTS[settings.kind], CHECKPOINT, LOG, "losses.png", "examples.png")
+    inputs = [options.settings, settings.start, getattr(settings.source, "nz", None)]
+    remedy = "choose another folder with --out"
+    require_writable([out / name for name in written], inputs, remedy)
     say = (lambda text: None) if options.quiet else print
     source = open_source(settings, _bar_of(options, "reading maps", "map"))
     task = TASKS[settings.kind](settings, *source)
@@ -94,7 +108,7 @@ def keep_denoiser(
     out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
 ) -> str:
     """Write the weights and pictures of a denoiser; what to say about them."""
-    path = out / "denoiser.npz"
+    path = out / WEIGHTS["denoiser"]
     if settings.start is not None:
         header = read_denoiser(settings.start)[2]
         record = {**record, "before": {"sha256": header["sha256"], **header["training"]}}
@@ -117,7 +131,7 @@ def keep_score(
     out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
 ) -> str:
     """Write the weights and pictures of a hybrid prior; what to say about them."""
-    path = out / "hybrid_prior.npz"
+    path = out / WEIGHTS["score"]
     prior = replace(fresh_hybrid_prior(settings, source.spectrum), params=params)
     pixel_arcmin = settings.source.pixel_arcmin
     write_hybrid_prior(path, params, prior.network, source.spectrum, pixel_arcmin, record)
@@ -135,7 +149,7 @@ def keep_survey_denoiser(
     out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
 ) -> str:
     """Write the weights and pictures of a DeepMass for one survey; what to say about them."""
-    path = out / "deepmass_survey.npz"
+    path = out / WEIGHTS["deepmass-survey"]
     model = replace(fresh_survey_denoiser(settings, source.spectrum), params=params)
     observations = survey_observations(settings, source.validation)
     write_survey_denoiser(path, model, observations.trained_survey, record)
@@ -151,7 +165,7 @@ def keep_gan(
     out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
 ) -> str:
     """Write the weights and pictures of a GAN; what to say about them."""
-    path = out / "gan.npz"
+    path = out / WEIGHTS["gan"]
     observations = survey_observations(settings, source.validation)
     scale = jnp.sqrt(pixel_variance(source.spectrum, observations.survey.grid))
     generator = replace(fresh_generator(settings, source.spectrum, scale), params=params)
@@ -170,7 +184,7 @@ def keep_hong(
     out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
 ) -> str:
     """Write the weights and pictures of a network for clusters; what to say about them."""
-    path = out / "hong.npz"
+    path = out / WEIGHTS["hong"]
     seen, unseen = (clusters_of(settings, each) for each in (source.training, source.validation))
     model = replace(fresh_hong(settings, jnp.std(seen.convergence)), params=params)
     rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
@@ -221,6 +235,7 @@ def _record(table: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
         "validation": rows[-1]["validation"],
         "versions": {"jaxmap": jaxmap.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
+        "precision": precision(),
     }
 
 

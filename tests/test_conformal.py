@@ -219,7 +219,7 @@ def test_what_is_refused(pairs, tmp_path):
 
 def test_files_that_are_none(pairs, tmp_path):
     path = tmp_path / "bounds.npz"
-    with pytest.raises(ValueError, match=r"no file .*bounds\.npz; make one with jaxmap calibrate"):
+    with pytest.raises(ValueError, match=r"no file .*bounds\.npz; give one that jaxmap calibrate"):
         read_conformal(path)
     bounds = Conformal(0.68, "plain", np.ones(()), np.ones(()), 9, 1.0, (0.1, 0.2))
     write_conformal(path, bounds)

@@ -3,16 +3,19 @@
 import argparse
 import json
 import shutil
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from astropy.table import Table
+from test_detect_command import made_map
 
 from jaxmap.cli import build_parser, main
 from jaxmap.flags import size
-from jaxmap.mapfiles import read_mass_map
-from jaxmap.outputs import settings
-from jaxmap.replay_command import read_record
+from jaxmap.mapfiles import read_mass_map, write_mass_map, write_samples
+from jaxmap.outputs import precision, settings
+from jaxmap.replay_command import precision_of, read_record
 
 
 @pytest.fixture
@@ -122,3 +125,77 @@ def test_what_has_no_record(tmp_path, capsys):
     assert main(["replay", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 2
     assert "there is no" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_all_files_that_were_read_are_checked(made, capsys):
+    """Not only the catalogue; a file that moved is known by its content."""
+    power = made / "power.txt"
+    np.savetxt(power, [[10, 1e-9], [1e5, 1e-10]])
+    flags = ["--method", "ks", "--size", "9x8", "--null-tests", "0", "--spectrum", str(power), "-q"]
+    assert main(["map", "galaxies.fits", *flags, "--out", "whole"]) == 0
+    again = ["replay", "whole", "--out", "again", "-q"]
+    np.savetxt(power, [[10, 2e-9], [1e5, 1e-10]])
+    assert main(again) == 2
+    said = capsys.readouterr().err
+    assert "power.txt is not the input of then (sha256" in said and "--input FILE" in said
+    np.savetxt(made / "moved.txt", [[10, 1e-9], [1e5, 1e-10]])
+    assert main([*again, "--input", "moved.txt"]) == 0
+    assert read_record(made / "again")["settings"]["spectrum"] == str(made / "moved.txt")
+    power.unlink()
+    assert main(again) == 2
+    assert "power.txt is no longer there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("then", ["float32", "float64"])
+def test_the_precision_is_set(then):
+    before = jax.config.read("jax_enable_x64")
+    with precision_of({"precision": then}):
+        assert precision() == then
+    assert jax.config.read("jax_enable_x64") == before
+    with precision_of({}):  # an older output, which does not say
+        assert jax.config.read("jax_enable_x64") == before
+
+
+@pytest.mark.release
+def test_the_precision_is_that_of_then(made):
+    before = jax.config.read("jax_enable_x64")
+    flags = ["--method", "ks", "--size", "9x8", "--null-tests", "0", "-q"]
+    try:
+        jax.config.update("jax_enable_x64", False)
+        assert main(["map", "galaxies.fits", *flags, "--out", "single"]) == 0
+        jax.config.update("jax_enable_x64", True)
+        assert main(["replay", "single", "--out", "again", "-q"]) == 0
+        assert jax.config.read("jax_enable_x64")
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    single, again = (read_mass_map(made / name / "mass_map.fits") for name in ("single", "again"))
+    assert single.convergence.dtype == np.float32
+    np.testing.assert_array_equal(single.convergence, again.convergence, strict=True)
+
+
+def test_outputs_of_older_versions_come_again(made, capsys):
+    record = read_record(made / "first")
+    old = {name: value for name, value in record.items() if name not in ("precision", "files")}
+    (made / "old").mkdir()
+    write_mass_map(made / "old" / "mass_map.fits", read_mass_map("first/mass_map.fits"), old)
+    assert main(["replay", "old", "--out", "again"]) == 0
+    assert "same, bit for bit" in capsys.readouterr().out
+
+
+def test_detections_of_a_folder_come_again_with_its_mask(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = made_map()
+    (tmp_path / "fine").mkdir()
+    write_samples("fine/samples.nc", found)
+    write_mass_map("fine/mass_map.fits", replace(found, samples=None))
+    assert main(["detect", "fine", "--threshold", "0.5", "--out", "found", "-q"]) == 0
+    (tmp_path / "fine").rename(tmp_path / "moved")
+    assert main(["replay", "found", "--out", "again", "-q"]) == 2
+    assert "say where it is now" in capsys.readouterr().err
+    assert main(["replay", "found", "--out", "again", "--input", "moved"]) == 0
+    assert "same, number for number" in capsys.readouterr().out
+    table = Table.read(tmp_path / "again" / "detections.ecsv")
+    assert "observed" in table.colnames and len(table) > 0
+    write_mass_map("moved/mass_map.fits", replace(found, samples=None), {"changed": True})
+    assert main(["replay", "found", "--out", "third", "--input", "moved"]) == 2
+    assert "mass_map.fits is not the input of then" in capsys.readouterr().err

@@ -78,9 +78,9 @@ def test_the_galaxies_of_a_catalogue(own) -> None:
 def test_inputs_are_known_by_their_contents(own, tmp_path, capsys) -> None:
     """Provenance, resumption and replay hold to the file of then, wherever it is now."""
     record = json.loads((own / "mocks" / "simulation.json").read_text())
-    known = record["made_by"]["inputs"]["galaxies"]
+    made_by = record["made_by"]
     digest = hashlib.sha256((own / "galaxies.fits").read_bytes()).hexdigest()
-    assert known == {"path": str(own / "galaxies.fits"), "sha256": digest}
+    assert made_by["files"] == {str(own / "galaxies.fits"): digest}
     moved, changed = tmp_path / "moved.fits", tmp_path / "galaxies.fits"
     moved.write_bytes((own / "galaxies.fits").read_bytes())
     table = Table.read(moved)
@@ -89,7 +89,8 @@ def test_inputs_are_known_by_their_contents(own, tmp_path, capsys) -> None:
     more = ["--num", "2", "--out", str(own / "mocks"), "--resume"]
     assert main([*COMMAND, *galaxies_of(tmp_path), *more]) == 2
     assert "made with another survey.catalog.ellipticity.sha256" in capsys.readouterr().err
-    known["path"] = str(tmp_path / "nowhere.fits")
+    nowhere = str(tmp_path / "nowhere.fits")
+    made_by["files"], made_by["settings"]["galaxies"] = {nowhere: digest}, nowhere
     (tmp_path / "simulation.json").write_text(json.dumps(record))
     again = ["replay", str(tmp_path), "--out", str(tmp_path / "again"), "-q"]
     assert main(again) == 2

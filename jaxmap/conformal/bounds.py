@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -140,14 +141,34 @@ class Conformal:
             )
 
 
-def write_conformal(path: str | Path, bounds: Conformal) -> None:
-    """Write intervals to ``.npz``: float64 arrays and a JSON header."""
+def write_conformal(
+    path: str | Path, bounds: Conformal, made_by: dict[str, Any] | None = None
+) -> None:
+    """Write intervals to ``.npz``: float64 arrays and a JSON header.
+
+    Args:
+        path: of the file.
+        bounds: to write.
+        made_by: anything JSON can hold, kept in the header: settings, seed, versions.
+    """
     header = asdict(bounds)
     arrays = {name: np.asarray(header.pop(name), np.float64) for name in ("observed", "masked")}
-    text = json.dumps({"format": _FORMAT, **header}, allow_nan=False)
+    about = {"format": _FORMAT, "made_by": made_by or {}}
+    text = json.dumps({**about, **header}, allow_nan=False)
     everything: dict[str, Any] = {**arrays, _HEADER: np.frombuffer(text.encode(), np.uint8)}
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **everything)
+
+
+def _require_sound(bounds: Conformal) -> None:
+    shapes = np.ndim(bounds.observed), np.ndim(bounds.masked)
+    numbers = [bounds.level, bounds.pixel_arcmin, bounds.num_fields, *bounds.noise_std]
+    if bounds.kind not in _HAS or not isinstance(bounds.method, dict):
+        raise ValueError(f"of kind {bounds.kind!r} and method {bounds.method!r}")
+    if shapes not in ((0, 0), (2, 0)) or bounds.observed.dtype.kind != "f":
+        raise ValueError(f"thresholds of shapes {shapes}")
+    if not (bounds.level < 1 and all(0 < number < math.inf for number in numbers)):
+        raise ValueError(f"level, pixels, fields and noise are {numbers}")
 
 
 def read_conformal(path: str | Path) -> Conformal:
@@ -162,14 +183,17 @@ def read_conformal(path: str | Path) -> Conformal:
         arrays: dict[str, Any] = {name: read[name] for name in ("observed", "masked")}
         if header.pop("format") != _FORMAT:
             raise ValueError("of another format")
-        least, largest = header.pop("noise_std")
-        return Conformal(**arrays, **header, noise_std=(least, largest))
+        header.pop("made_by", None)
+        least, largest = map(float, header.pop("noise_std"))
+        bounds = Conformal(**arrays, **header, noise_std=(least, largest))
+        _require_sound(bounds)
+        return bounds
     except FileNotFoundError as error:
         raise ValueError(
-            f"there is no file {path}; make one with jaxmap calibrate --conformal"
+            f"there is no file {path}; give one that jaxmap calibrate --conformal wrote"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} is not a whole file of jaxmap conformal intervals ({error}); make one with "
-            "jaxmap calibrate --conformal"
+            f"{path} is not a whole file of jaxmap conformal intervals ({error}); give one that "
+            "jaxmap calibrate --conformal wrote"
         ) from error

@@ -30,8 +30,40 @@ PARTS = {"hong": 260 * 2**20}
 (measured there too, 217 MiB)."""
 
 
+REMEDY = "take larger pixels (--pixel-arcmin), a part of the field (--size) or a smaller --margin"
+
+
+def map_memory(
+    method: str,
+    shape: tuple[int, int],
+    margin: int | None,
+    num_samples: int = 0,
+    at_once: int = 1,
+    itemsize: int = 4,
+) -> int:
+    """Bytes that a map takes.
+
+    Args:
+        method: name of the estimator.
+        shape: of the field.
+        margin: around it; None for the default.
+        num_samples: that are kept in memory.
+        at_once: maps that are worked on together.
+        itemsize: bytes of a number.
+    """
+    taken = taken_margin(shape, margin)
+    padded = (shape[0] + 2 * taken) * (shape[1] + 2 * taken)
+    planes = PLANES[method] * at_once * padded + num_samples * shape[0] * shape[1]
+    return itemsize * planes + PARTS.get(method, 0)
+
+
 def check_map_memory(
-    method: str, shape: tuple[int, int], margin: int | None, num_samples: int = 0, drawn: int = 0
+    method: str,
+    shape: tuple[int, int],
+    margin: int | None,
+    num_samples: int = 0,
+    drawn: int = 0,
+    remedy: str = REMEDY,
 ) -> None:
     """Refuse a map that needs more memory than there is.
 
@@ -41,20 +73,18 @@ def check_map_memory(
         margin: around it; None for the default.
         num_samples: that are kept in memory.
         drawn: all that are drawn, those kept in files too; on a CPU one by one, else eight at once.
+        remedy: what makes it smaller.
 
     Raises:
         ValueError: if it does, with the options that make it smaller.
     """
     taken = taken_margin(shape, margin)
-    padded = (shape[0] + 2 * taken) * (shape[1] + 2 * taken)
     drawn = max(drawn, num_samples, 1)
     at_once = 1 if jax.default_backend() == "cpu" else min(drawn, 8)
     itemsize = jnp.zeros((), float).dtype.itemsize
-    planes = PLANES[method] * at_once * padded + num_samples * shape[0] * shape[1]
     fewer = ", or draw fewer samples (--num-samples)" if drawn > 1 else ""
     check_memory(
-        itemsize * planes + PARTS.get(method, 0),
+        map_memory(method, shape, taken, num_samples, at_once, itemsize),
         f"a {method} map of {shape[1]} x {shape[0]} pixels with a margin of {taken}",
-        f"take larger pixels (--pixel-arcmin), a part of the field (--size) or a smaller --margin"
-        f"{fewer}",
+        f"{remedy}{fewer}",
     )

@@ -49,7 +49,7 @@ def connected(cluster: Cluster, say: Callable[[str], Any]) -> Iterator[Any]:
             finally:
                 client.close(timeout=2)
             return
-        gpus = _one_for_each(cluster)
+        gpus = gpus_for_workers(cluster)
         with (
             LocalCluster(
                 n_workers=cluster.workers,
@@ -69,7 +69,7 @@ def connected(cluster: Cluster, say: Callable[[str], Any]) -> Iterator[Any]:
             yield client
 
 
-def _one_for_each(cluster: Cluster) -> tuple[str, ...]:
+def gpus_for_workers(cluster: Cluster) -> tuple[str, ...]:
     """GPUs for the workers of this machine; none where there are fewer and nobody asked for them.
 
     Raises:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from jaxmap.estimators.finite_field import taken_margin
+from jaxmap.estimators.memory import map_memory
+from jaxmap.machine import check_memory
 from jaxmap.survey.plan import Plan
 from jaxmap.survey.results import Task
 from jaxmap.survey.store import ROW
@@ -14,8 +15,6 @@ from jaxmap.survey.tasks import densest_patch, map_task
 _BYTES_PER_GALAXY = (
     200  # of a patch: rows of the store, tangent-plane columns, padded on the device
 )
-_ARRAYS = {"ks": 20, "ksplus": 40, "wiener": 40, "glimpse": 120, "mcalens": 160}
-_ARRAYS_LEARNED = 400  # features of the network's levels
 _PROCESS_BYTES = 0.7 * 2**30  # Python, JAX, dask and compiled programs
 
 
@@ -26,22 +25,36 @@ def forecast(plan: Plan) -> dict[str, Any]:
         ``worker_bytes``, ``results_bytes``, ``store_bytes``, ``patches``, ``tasks``.
     """
     (ny, nx), settings = plan.tiling.shape, plan.settings
-    margin = taken_margin((ny, nx), settings["margin"])
-    size = 8 if settings["x64"] else 4
-    padded, samples = (ny + 2 * margin) * (nx + 2 * margin), settings["num_samples"]
-    arrays = _ARRAYS.get(settings["method"], _ARRAYS_LEARNED)
+    size, samples = 8 if settings["x64"] else 4, settings["num_samples"]
     kept = samples if settings["keep_samples"] else 0
+    of_map = map_memory(
+        settings["method"], (ny, nx), settings["margin"], 2 * samples, itemsize=size
+    )
     chunk_bytes = ny * nx * (size * (3 + kept) + 5)
     tasks = len(plan.tiling.patches) * plan.num_chunks
     return {
         "patches": len(plan.tiling.patches),
         "tasks": tasks,
-        "worker_bytes": _PROCESS_BYTES
-        + _BYTES_PER_GALAXY * plan.slots
-        + size * (arrays * padded + 2 * samples * ny * nx),
+        "worker_bytes": _PROCESS_BYTES + _BYTES_PER_GALAXY * plan.slots + of_map,
         "results_bytes": chunk_bytes * tasks,
         "store_bytes": plan.num_galaxies * ROW.itemsize,
     }
+
+
+def check_workers(found: dict[str, Any], workers: int = 1) -> None:
+    """Refuse workers that need more memory than this machine has.
+
+    Raises:
+        ValueError: if they do, with the options that make it less.
+    """
+    fewer = "start fewer (--workers), or " if workers > 1 else ""
+    check_memory(
+        workers * found["worker_bytes"],
+        f"work of {workers} worker{'s' * (workers != 1)}",
+        f"{fewer}plan smaller patches (--patch-deg, --overlap-arcmin), larger pixels "
+        "(--pixel-arcmin) or fewer samples in a task (--samples-per-task) in another folder",
+        host=True,
+    )
 
 
 def measure(plan: Plan) -> dict[str, Any]:

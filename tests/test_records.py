@@ -1,0 +1,195 @@
+"""Outputs say where they come from, and no command writes over what jaxmap did not write."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from jaxmap.cli import main
+from jaxmap.conformal import Conformal, read_conformal, write_conformal
+from jaxmap.networks.weights import write_weights
+from jaxmap.records import is_ours, read_record, record_beside, with_record
+
+MINE = "cluster,radius_mpc_h,velocity_km_s\n1,0.1,200\n"
+TOML = "[schedule]\nnum_steps = 3\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("g.csv", "g.fits", "t.npz", "f.json", "case.npz"):
+        (tmp_path / name).write_text(MINE)
+    (tmp_path / "out").mkdir()
+    for name in ("report.json", "log.jsonl", "calibration.png", "denoiser.npz"):
+        (tmp_path / "out" / name).write_text(MINE)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "losses.png").write_text(MINE)
+    (tmp_path / "train.toml").write_text(TOML)
+    (tmp_path / "more.toml").write_text(f'start = "start/denoiser.npz"\n{TOML}')
+    (tmp_path / "f.toml").write_text("num = 3\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("dynamics estimate g.csv --out g.csv", "g.csv would be overwritten"),
+        ("dynamics estimate g.csv --out ./out/../g.csv", "g.csv would be overwritten"),
+        ("dynamics estimate g.csv --out g.fits", "g.fits that jaxmap did not write"),
+        ("dynamics estimate g.csv --weights t.npz --out g.fits", "did not write"),
+        ("dynamics train g.csv --out t.npz", "t.npz that jaxmap did not write"),
+        ("dynamics mock --out g.fits", "g.fits that jaxmap did not write"),
+        ("dynamics mock --config f.toml --out g.csv", "g.csv that jaxmap did not write"),
+        ("dynamics evaluate --json f.json", "f.json that jaxmap did not write"),
+        ("calibrate --out out", "report.json that jaxmap did not write"),
+        ("calibrate --method ks --conformal t.npz", "t.npz that jaxmap did not write"),
+        ("train train.toml --out out", "denoiser.npz, log.jsonl that jaxmap did not write"),
+        ("train train.toml --out pictures", "losses.png that jaxmap did not write"),
+        ("train more.toml --out start", "denoiser.npz would be overwritten"),
+    ],
+)
+def test_nothing_of_the_users_is_overwritten(folder, capsys, words, message):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_figures_of_a_benchmark_do_not_replace_anything_else(folder, capsys):
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(8, 8))
+    arrays = {"convergence": plane, "shear": [plane, plane], "noise_std": 1 + 0 * plane}
+    np.savez("case.npz", **arrays, mask=1 + 0 * plane, pixel_arcmin=1.0)
+    np.savetxt("power.txt", [[10, 1e-9], [1e5, 1e-10]])
+    flags = ["benchmark", "case.npz", "--methods", "ks", "--spectrum", "power.txt", "--json"]
+    for target in ("f.json", "power.txt", "case.npz"):
+        assert main([*flags, target]) == 2
+        said = capsys.readouterr().err
+        assert target in said and "give another file with --json" in said
+
+
+def test_records_of_files_without_room_for_one(tmp_path):
+    path = tmp_path / "masses.csv"
+    with with_record(path, {"command": "x"}) as temporary:
+        temporary.write_text(MINE)
+    assert read_record(path) == {"command": "x"} and record_beside(path).name == "masses.csv.json"
+    path.write_text(f"{MINE}2,0.1,3\n")  # changed since: it is the user's now
+    assert not is_ours(path) and not is_ours(tmp_path / "none.csv")
+    write_weights(tmp_path / "w.npz", {"a": np.ones(2)}, {"about": {"command": "y"}})
+    assert read_record(tmp_path / "w.npz") == {"command": "y"}
+    (tmp_path / "other.json").write_text(json.dumps({"command": "make", "arguments": []}))
+    assert not is_ours(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".fits"])
+def test_clusters_come_again(tmp_path, monkeypatch, capsys, suffix):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--num", "12", "--seed", "3", "-q", "--out", f"a{suffix}"]
+    assert main(["dynamics", "mock", *flags]) == 0
+    assert main(["replay", f"a{suffix}", "--out", f"b{suffix}"]) == 0
+    assert "same, number for number" in capsys.readouterr().out
+    flags = ["--model", "m_sigma_contaminated", "-q", "--out"]
+    masses = [f"{name}{suffix}" for name in ("first", "again")]
+    assert main(["dynamics", "estimate", f"a{suffix}", *flags, masses[0]]) == 0
+    assert main(["dynamics", "estimate", f"a{suffix}", *flags, masses[0]]) == 0  # ours: replaced
+    record = read_record(tmp_path / masses[0])
+    assert list(record["networks"]) == ["dynamics/m_sigma_contaminated.npz"]
+    assert main(["replay", masses[0], "--out", masses[1]]) == 0
+    assert "same, number for number" in capsys.readouterr().out
+    # The control: another table under the name of the second is told from the first.
+    from jaxmap.replay_command import compare
+
+    table = Table.read(masses[1])
+    table["log10_mass"][0] += 0.1
+    table.write(f"other{suffix}")
+    assert compare(masses[0], f"other{suffix}") == "The output differs, in log10_mass."
+
+
+def test_trainings_of_masses_come_again_and_changed_networks_are_told(
+    tmp_path, monkeypatch, capsys
+):
+    from jaxmap import replay_command
+
+    monkeypatch.chdir(tmp_path)
+    flags = ["--model", "m_sigma", "--num", "40", "-q", "--out", "relation.npz"]
+    assert main(["dynamics", "train", *flags]) == 0
+    assert main(["replay", "relation.npz", "--out", "again.npz"]) == 0
+    assert "same, number for number" in capsys.readouterr().out
+    flags = ["--num", "20", "--models", "m_sigma_pure", "-q", "--json"]
+    assert main(["dynamics", "evaluate", *flags, "figures.json"]) == 0
+    assert main(["replay", "figures.json", "--out", "again.json", "-q"]) == 0
+    found = [json.loads((tmp_path / name).read_text()) for name in ("figures.json", "again.json")]
+    for one in found:
+        one["models"]["m_sigma_pure"].pop("milliseconds_per_cluster")
+    assert found[0]["models"] == found[1]["models"]
+    monkeypatch.setattr(replay_command, "shipped_sha256", lambda name: "0" * 64)
+    assert main(["replay", "figures.json", "--out", "third.json"]) == 2
+    said = capsys.readouterr().err
+    assert "network dynamics/m_sigma_pure.npz" in said and "install jaxmap" in said
+
+
+def test_what_is_made_again_in_another_way(tmp_path, capsys):
+    write_weights(tmp_path / "gan.npz", {"a": np.ones(2)}, {"training": {"settings": {}}})
+    assert main(["replay", str(tmp_path / "gan.npz"), "--out", str(tmp_path / "x")]) == 2
+    assert "run `jaxmap train CONFIG.toml --out ANOTHER`" in capsys.readouterr().err
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "plan.json").write_text("{}")
+    for place in ("maps/std.fits", "maps", "."):
+        assert main(["replay", str(tmp_path / place), "--out", str(tmp_path / "x")]) == 2
+        assert "`jaxmap survey plan CONFIG.toml --out ANOTHER`" in capsys.readouterr().err
+
+
+def test_records_nested_without_end(tmp_path, capsys):
+    deep = "[" * 100_000
+    (tmp_path / "deep.json").write_text(deep)
+    (tmp_path / "deep.csv").write_text(MINE)
+    (tmp_path / "deep.csv.json").write_text(deep)
+    for name in ("deep.json", "deep.csv"):
+        assert main(["replay", str(tmp_path / name), "--out", str(tmp_path / "x")]) == 2
+        assert "does not say how it was made" in capsys.readouterr().err
+
+
+def test_a_network_of_the_users_is_hashed_each(tmp_path, monkeypatch):
+    import argparse
+
+    from jaxmap.outputs import origin, settings
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_text(name)
+    options = argparse.Namespace(command="map", method="hong", weights="a.npz,b.npz")
+    whole = [str(tmp_path / name) for name in ("a.npz", "b.npz")]
+    assert settings(options)["weights"] == ",".join(whole)
+    by_method = argparse.Namespace(command="map", method="hong", weights="hong=a.npz,b.npz")
+    assert settings(by_method)["weights"] == f"hong={','.join(whole)}"
+    assert sorted(origin(by_method, None)["files"]) == whole
+    record = origin(options, None)
+    assert sorted(record["files"]) == whole and record["networks"] == {}
+    assert record["precision"] == "float64"
+    shipped = origin(argparse.Namespace(command="map", method="hong", weights=None), None)
+    assert list(shipped["networks"]) == ["hong_clusters.npz"] and shipped["files"] == {}
+
+
+def test_intervals_are_calibrated_again_elsewhere(tmp_path, monkeypatch):
+    """What was written then is not written over: the new file goes to the new folder."""
+    old = tmp_path / "old" / "bounds.npz"
+    record = {
+        "command": "calibrate",
+        "settings": {"method": "ks", "num": 20, "conformal": str(old)},
+        "versions": {"jaxmap": "0.1.0"},
+    }
+    one = np.asarray(1.0)
+    write_conformal(old, Conformal(0.68, "plain", one, one, 20, 0.3, (0.1, 0.2)), record)
+    assert read_record(old) == record and read_conformal(old).level == 0.68
+    called = []
+
+    def remembered(words):
+        called.append((words, (tmp_path / words[2]).read_text()))
+        return 0
+
+    monkeypatch.setattr("jaxmap.cli.main", remembered)
+    assert main(["replay", str(old), "--out", str(tmp_path / "new"), "-q"]) == 0
+    ((words, settings),) = called
+    assert words[0] == "calibrate" and words[3:5] == ["--out", str(tmp_path / "new")]
+    assert f'conformal = "{tmp_path / "new" / "bounds.npz"}"' in settings
