@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from astropy.io import fits
 from cases import ALL, GRID, assert_finite, ended, run_cases, some_and_all
 from hypothesis import strategies as st
 from test_fuzz_catalogues import DAMAGE, VALUES, Damage, damaged
@@ -20,6 +22,7 @@ from test_fuzz_catalogues import DAMAGE, VALUES, Damage, damaged
 from jaxmap.benchmark import read_case
 from jaxmap.cli import build_parser
 from jaxmap.config import with_config
+from jaxmap.conformal import Conformal, read_conformal, write_conformal
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.dynamics.estimate import Flag
 from jaxmap.dynamics.halo_cnn_files import read_halo_cnn
@@ -37,6 +40,7 @@ from jaxmap.mapfiles import (
 from jaxmap.massmap import MassMap
 from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
 from jaxmap.networks.weights import HEADER, read_weights, write_weights
+from jaxmap.reading.maps.source import open_maps
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.spectra import read_power_spectrum
 from jaxmap.training.settings import read_training
@@ -87,11 +91,16 @@ def test_training_settings(tmp_path: Path):
 @some_and_all(1000)
 def test_configurations_of_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], num: int):
     path = tmp_path / "run.toml"
-    commands = (["map"], ["simulate", "maps"], ["simulate", "survey"], ["calibrate"], ["detect"])
+    commands = (
+        ["map"], ["simulate", "maps"], ["simulate", "survey"], ["calibrate"], ["detect"],
+        ["survey", "plan"], ["benchmark"], ["demo"], ["dynamics", "estimate"],
+        ["dynamics", "train"], ["dynamics", "mock"], ["dynamics", "evaluate"],
+    )  # fmt: skip
     keys = st.sampled_from((
         "catalog", "method", "pixel_arcmin", "size", "centre", "columns", "hdu", "seed", "x64",
         "num-samples", "num", "flip_e2", "margin", "help", "config", "nz", "omega_m", "map",
         "drop_invalid", "quiet", "kind", "out", "preset", "z_lens", "conformal", "?", "-x",
+        "patch_deg", "keep_samples", "measure", "methods", "models", "flat", "case", "velocity_cut",
     ))  # fmt: skip
 
     parser = build_parser()
@@ -146,6 +155,21 @@ CASE = {
 }
 
 
+SKIES = np.random.default_rng(0).normal(size=(2, 8, 8))
+INTERVALS = Conformal(
+    0.68, "std", np.asarray(1.2), np.asarray(0.9), 30, 0.3, (0.1, 0.2), {"method": "wiener"}
+)
+
+
+def read_maps(path: Path) -> np.ndarray:
+    return np.asarray(open_maps(path, pixel_arcmin=1.0)[0])
+
+
+def with_hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["kappa"] = SKIES
+
+
 def with_table(path: Path) -> None:
     z = np.linspace(0, 2, 9)
     np.savetxt(path, np.stack([z, np.exp(-z)], axis=1), header="z n")
@@ -176,6 +200,11 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "power": (".npz", with_npz_table, read_power_spectrum),
     "members": (".fits", lambda path: write_members(path, members()), read_members),
     "members-csv": (".csv", lambda path: write_members(path, members()), read_members),
+    "intervals": (".npz", lambda path: write_conformal(path, INTERVALS), read_conformal),
+    "maps-npy": (".npy", lambda path: np.save(path, SKIES), read_maps),
+    "maps-npz": (".npz", lambda path: path.write_bytes(packed(kappa=SKIES)), read_maps),
+    "maps-fits": (".fits", lambda path: fits.PrimaryHDU(SKIES[0]).writeto(path), read_maps),
+    "maps-hdf5": (".h5", lambda path: with_hdf5(path), read_maps),
     "halo-cnn-pickle": (
         ".p",
         lambda path: path.write_bytes(pickle.dumps({"par": 1, "gal": np.ones(3)})),
