@@ -12,7 +12,7 @@ from surveyruns import small_plan
 
 import jaxmap
 from jaxmap.cli import main
-from jaxmap.survey.clients import Cluster, _one_for_each, _reached
+from jaxmap.survey.clients import Cluster, _reached, gpus_for_workers
 from jaxmap.survey.cluster import Report, _require_results, run_survey
 from jaxmap.survey.gpus import OneGPU, gpus_here
 from jaxmap.survey.plan import read_plan
@@ -102,11 +102,11 @@ def test_gpus(monkeypatch, tmp_path: Path):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
         assert gpus_here(tmp_path) == expected
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert _one_for_each(Cluster(workers=2)) == ("4", "5")
-    assert _one_for_each(Cluster(workers=3)) == ()  # they share: nobody asked for one each
-    assert _one_for_each(Cluster(workers=1, gpus=())) == ()
+    assert gpus_for_workers(Cluster(workers=2)) == ("4", "5")
+    assert gpus_for_workers(Cluster(workers=3)) == ()  # they share: nobody asked for one each
+    assert gpus_for_workers(Cluster(workers=1, gpus=())) == ()
     with pytest.raises(ValueError, match="names 1 and --workers asks for 2; expected a GPU for"):
-        _one_for_each(Cluster(workers=2, gpus=("0",)))
+        gpus_for_workers(Cluster(workers=2, gpus=("0",)))
     for number, expected in enumerate(("7", "9")):
         OneGPU(("7", "9")).setup(SimpleNamespace(name=str(number)))
         assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
