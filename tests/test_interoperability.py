@@ -204,6 +204,7 @@ def test_healsparse(tmp_path):
     np.testing.assert_array_equal(read.get_values_pix(pixels), maps["kappa_E"])
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in sqrt:RuntimeWarning")
 def test_clmm(lensed):
     """The shear profile of CLMM about a cluster is that of the lens; mirrored, there is none."""
     clmm = pytest.importorskip("clmm")
