@@ -89,3 +89,42 @@ def test_training_on_a_gaussian_field():
         f"it has {max(ratios):.2f} to {min(ratios):.2f} and adds {min(more):.2f} to {max(more):.2f}"
     )
     assert told in PAGE
+
+
+def test_the_published_network_trained_alike():
+    figures = results("published_prior")
+    rows = figures["rows"]
+    over = rows["our network, trained alike"]["over_published"]
+    levels = ("0.006", "0.012", "0.025", "0.05", "0.1")
+    *most, last = (pm(over[level]) for level in levels)
+    assert f"{', '.join(most)} and {last} of that" in PAGE
+    assert all(row["ratio"] < 1 + 2 * row["error"] for row in over.values()), "never worse"
+    assert f"{figures['steps']} steps of 8 fields of {figures['side']}" in PAGE
+    path = ROOT / "experiments" / "benchmarks" / "results" / "networks.json"
+    costs = {row["network"]: row for row in json.loads(path.read_text())["rows"]}
+    ours, theirs = costs["denoiser"], costs["published"]
+    assert f"takes {ours['gflop']:.1f} GFLOP for" in PAGE
+    assert f"has {ours['parameters'] / 1e6:.2f} million parameters" in PAGE
+    assert f"prior {theirs['gflop']:.1f} and {theirs['parameters'] / 1e6:.2f}" in PAGE
+
+
+def test_simulated_skies():
+    figures = results("simulator")
+    power = figures["power"]["mean_over_target"]
+    assert f"within {100 * max(abs(one - 1) for one in power):.1f} % of the theory" in PAGE
+    rows = figures["skewness_against_bihalofit"].values()
+    *first, last = (f"{row['value']:.2f} ± {row['standard_error']:.2f}" for row in rows)
+    assert f"is {', '.join(first)} and {last}, where" in PAGE
+    cone, lognormal = (figures["ktng"][name] for name in ("light cone", "lognormal"))
+    assert f"rms of all z {cone['rms_z']:.2f} (lognormal maps {lognormal['rms_z']:.2f})" in PAGE
+    raw, _, at_1, _ = cone["quantiles"]["z"]
+    assert all(abs(z) < 1.1 for n, z in enumerate(at_1) if n != 2)
+    assert f"its median {-at_1[2]:.1f} σ low" in PAGE
+    assert f"raw resolution the median is {-raw[2]:.1f} σ low" in PAGE
+    assert all(abs(z) < 1 for n, z in enumerate(raw) if n != 2)
+    peaks = cone["peaks_1arcmin"]["z"]
+    assert [n for n, z in enumerate(peaks) if abs(z) > 2] == [2, 3, 4]
+    assert f"(−{-peaks[2]:.1f} σ)" in PAGE and f"({peaks[3]:.1f} and {peaks[4]:.1f} σ)" in PAGE
+    rare = figures["ktng"]["how_rare"]["quantiles and peaks at 1 arcmin"]
+    percent = f"{100 * rare['fields_with_as_large_a_z']:.1f} ± {100 * rare['error']:.1f} %"
+    assert f"{percent} of the simulated fields" in PAGE
