@@ -14,6 +14,9 @@ from jaxmap.grid import Grid
 
 log = logging.getLogger(__name__)
 
+LARGEST_ELLIPTICITY = 100.0
+"""One such galaxy would outweigh ten thousand: it is an error, not noise."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -80,9 +83,9 @@ def shear_catalog(
 
     Raises:
         ValueError: for unequal lengths, fewer than two galaxies, values that are not finite,
-            declinations beyond the poles, negative or vanishing weights, or |e| > 1 in more than
-            a fifth of the galaxies (fewer are a warning: noisy shapes over a response of 0.7, or of
-            KSB, do scatter beyond 1).
+            declinations beyond the poles, negative or vanishing weights, |e| beyond
+            `LARGEST_ELLIPTICITY`, or |e| > 1 in more than a fifth of the galaxies (fewer are a
+            warning: noisy shapes over a response of 0.7, or of KSB, do scatter beyond 1).
     """
     shapes = _filled(ellipticity)
     columns = {
@@ -149,7 +152,13 @@ def _check_values(columns: dict[str, np.ndarray]) -> None:
             f"only {np.count_nonzero(weight)} of {count} galaxies have a weight above 0; expected "
             "at least 2 (is the weight column the right one?)"
         )
-    beyond = int(np.sum(np.hypot(columns["e1"], columns["e2"]) > 1))
+    size = np.hypot(columns["e1"], columns["e2"])
+    if size.max() > LARGEST_ELLIPTICITY:
+        raise ValueError(
+            f"|e| is {size.max():g} in row {np.argmax(size)}; expected at most "
+            f"{LARGEST_ELLIPTICITY:g}, which no noise explains: remove such rows"
+        )
+    beyond = int(np.sum(size > 1))
     if beyond > 0.2 * count:
         raise ValueError(
             f"|e| exceeds 1 for {beyond} of {count} galaxies ({beyond / count:.1%}); expected "
@@ -160,7 +169,7 @@ def _check_values(columns: dict[str, np.ndarray]) -> None:
             "|e| exceeds 1 for %d of %d galaxies (largest %.3g); they are kept",
             beyond,
             count,
-            np.hypot(columns["e1"], columns["e2"]).max(),
+            size.max(),
         )
 
 

@@ -146,10 +146,8 @@ def deviations(whitened):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("side", "num_chains"), [(16, 512), pytest.param(32, 128, marks=pytest.mark.release)]
-)
+@pytest.mark.release
+@pytest.mark.parametrize(("side", "num_chains"), [(16, 512), (32, 128)])
 def test_preconditioned_chains_sample_the_exact_posterior(spectrum, side, num_chains):
     """Every axis within 5 standard errors, their mean within 4; the control, 5 % too wide, not."""
     case = a_case(spectrum, side)

@@ -178,7 +178,7 @@ def test_no_pickle_is_ever_loaded(tmp_path, spectrum):
         read_case(tmp_path / "case.npz")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_command_writes_the_figures(case_file, tmp_path, capsys):
     report = tmp_path / "report.json"
     assert main(["benchmark", str(case_file), "--methods", "wiener,ks", "--json", str(report)]) == 0

@@ -230,7 +230,7 @@ def test_controls_of_the_command(tmp_path):
     assert wrong["value"] < 0.6 and wrong["verdict"] == "fail"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_cut_fields_have_no_chi_squared(tmp_path):
     """Mass outside a cut field acts on its data, so chi-squared is not judged there."""
     arguments = [*COMMAND, "--cut", "--size", "48", "--num", "3", "--out", str(tmp_path), "-q"]

@@ -36,6 +36,7 @@ def spoiled(name, value, row=7):
         (spoiled("dec_deg", 95.0), r"'dec' holds 95 in row 7; expected .* -90 and 90"),
         (spoiled("weight", -1.0), r"'weight' holds 1 negative values \(first: -1 in row 7"),
         (spoiled("ellipticity", 1.2, slice(11)), "exceeds 1 for 11 of 50 galaxies"),
+        (spoiled("ellipticity", 1e300), r"\|e\| is 1e\+300 in row 7; expected at most 100"),
         ({**columns(), "weight": np.zeros(50)}, "only 0 of 50 galaxies have a weight above 0"),
         ({**columns(), "weight": np.ones(49)}, "equally long"),
         ({name: values[:0] for name, values in columns().items()}, "has 0 galaxies"),

@@ -90,7 +90,7 @@ def test_what_must_simply_work(tmp_path, kind, ra, dec):
     assert np.all(np.isfinite(result.convergence))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_glimpse_of_single_galaxies(tmp_path, capsys):
     """A halo in the middle: the same peak, the same map but for what pixels blur."""
     table = make_table()

@@ -115,7 +115,7 @@ def test_choices_are_those_of_the_package():
     assert set(PRESETS) == set(cnn.PRESETS)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_shipped_estimators_are_as_good_as_documented():
     """Bands and orders of scatter on 5000 new clusters (2000 for SDM2D).
 

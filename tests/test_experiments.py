@@ -36,7 +36,7 @@ def test_quick_runs_leave_the_results_alone(tmp_path, monkeypatch):
         assert (tmp_path / out).is_dir()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_cosmos(shared, tmp_path):
     """The published binning to 1e-6, mask exactly; clusters stand above random places."""
     figures = run("cosmos", shared, tmp_path)
@@ -64,7 +64,7 @@ def test_table1(shared, tmp_path):
     assert control["relative_to_stored_off_nyquist"] < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_gaussian_calibration(shared, tmp_path):
     """Every ratio of sampled to exact spread is 1 within 5 standard errors (40 draws)."""
     figures = run("gaussian_calibration", shared, tmp_path)
@@ -177,7 +177,7 @@ def test_gan_ablation(tmp_path):
     assert (tmp_path / "gan_ablation.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_closed_loops(tmp_path):
     """Loops tell the network from a gradient, the Gaussian score from none; Simpson's error and
     rounding are far less than what they tell."""

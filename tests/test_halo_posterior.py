@@ -78,7 +78,7 @@ def by_bayes(mixture, weight, shear):
     return probability, mean, variance
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_oracle_is_bayes_rule(spectrum):
     """Component by component, mean and variance, to rounding."""
     mixture, weight = a_mixture(spectrum, 8), a_weight(8)

@@ -55,7 +55,7 @@ def test_haloes_grow_with_time_and_sigma8() -> None:
     assert np.all(np.asarray(table.concentration) > 2)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_other_cosmologies_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     colossus = pytest.importorskip("colossus.cosmology.cosmology")
     monkeypatch.setenv("JAXMAP_CACHE", str(tmp_path))

@@ -140,7 +140,7 @@ def test_a_batch_of_maps_and_levels(hybrid, denoiser):
             np.testing.assert_allclose(together[row], alone, atol=1e-8 * scale)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_flow_to_zero_noise_stays_where_the_shipped_prior_was_trained():
     """Its levels go far below the training's. There the network is as good as random (the control,
     which asks for them, leaves the sky)."""

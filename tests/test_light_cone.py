@@ -170,7 +170,7 @@ def test_same_key_same_map_in_any_batch(cone) -> None:
     assert float(jnp.abs(alone[0] - alone[1]).max()) > scale
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_lost_haloes_are_reported(cone) -> None:
     key = jax.random.key(0)
     slots, total = cone.capacity
@@ -231,7 +231,7 @@ def test_deeper_sources_move_the_maps_as_limber_says(maps) -> None:
     assert np.all(powers.mean(0) < 0.5 * maps[1].mean(0))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_sigma8_moves_the_maps_as_theory_says(maps, tmp_path, monkeypatch) -> None:
     pytest.importorskip("colossus")
     monkeypatch.setenv("JAXMAP_CACHE", str(tmp_path))

@@ -83,13 +83,8 @@ for folder in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize(
-    "methods",
-    [
-        pytest.param(("ks", "dlposterior"), marks=pytest.mark.slow),
-        pytest.param(("wiener", "deepmass"), marks=pytest.mark.release),
-    ],
-)
+@pytest.mark.release
+@pytest.mark.parametrize("methods", [("ks", "dlposterior"), ("wiener", "deepmass")])
 def test_sharded_over_four_devices_is_the_same_as_on_one(tmp_path, methods):
     """Bit for bit. Every device compiles for itself, which is what takes long."""
     sizes = {"patch_deg": 1.8, "pixel_arcmin": 12.0, "overlap_arcmin": 30.0}

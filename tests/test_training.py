@@ -79,7 +79,7 @@ def test_training_beats_the_wiener_filter_on_other_maps(tmp_path):
     assert rows[-1]["validation"] == after
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_training_may_start_from_another(tmp_path):
     """From the parameters of a file; refused if they are of a network of another shape."""
     settings = training_from(TABLE)
