@@ -36,7 +36,7 @@ def test_wider_network():
 
 def test_seconds_of_a_sample():
     for name, device, words in (
-        ("posterior", "cpu", "sample of 360² takes {:.1f} s there"),
+        ("posterior", "cpu", "its margin it is {:.1f} s, on cores"),
         ("posterior_gpu", "gpu", "and {:.3f} s on an H100"),
     ):
         path = ROOT / "experiments" / "results" / f"{name}.json"

@@ -5,11 +5,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "explanation" / "how_good.md").read_text(encoding="utf-8")
+BENCHMARKS = "benchmarks/results"
 NOT = (ROOT / "docs" / "not.md").read_text(encoding="utf-8")
 
 
-def results(name: str) -> dict:
-    return json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text())
+def results(name: str, folder: str = "results") -> dict:
+    return json.loads((ROOT / "experiments" / folder / f"{name}.json").read_text())
 
 
 def pm(figure: dict, digits: int = 3) -> str:
@@ -100,8 +101,7 @@ def test_the_published_network_trained_alike():
     assert f"{', '.join(most)} and {last} of that" in PAGE
     assert all(row["ratio"] < 1 + 2 * row["error"] for row in over.values()), "never worse"
     assert f"{figures['steps']} steps of 8 fields of {figures['side']}" in PAGE
-    path = ROOT / "experiments" / "benchmarks" / "results" / "networks.json"
-    costs = {row["network"]: row for row in json.loads(path.read_text())["rows"]}
+    costs = {row["network"]: row for row in results("networks", BENCHMARKS)["rows"]}
     ours, theirs = costs["denoiser"], costs["published"]
     assert f"takes {ours['gflop']:.1f} GFLOP for" in PAGE
     assert f"has {ours['parameters'] / 1e6:.2f} million parameters" in PAGE
@@ -128,3 +128,25 @@ def test_simulated_skies():
     rare = figures["ktng"]["how_rare"]["quantiles and peaks at 1 arcmin"]
     percent = f"{100 * rare['fields_with_as_large_a_z']:.1f} ± {100 * rare['error']:.1f} %"
     assert f"{percent} of the simulated fields" in PAGE
+
+
+def test_speed():
+    for row in results("posterior_samples", BENCHMARKS)["rows"]:
+        cell = f"{row['seconds_per_sample']:.2f} s, {row['peak_bytes'] / 1e6:.0f} MB"
+        (line,) = (one for one in PAGE.splitlines() if one.startswith(f"| {row['size']}² |"))
+        assert line.split(" | ")[1 if row["batch"] == 1 else 2].removesuffix(" |") == cell
+    costs = {row["network"]: row for row in results("networks", BENCHMARKS)["rows"]}
+    ours, theirs = (costs[name]["seconds"]["median"] for name in ("denoiser", "published"))
+    assert f"takes {ours:.3f} s, one of the published network {theirs:.3f} s" in PAGE
+    rows = {row["simulator"]: row for row in results("simulation", BENCHMARKS)["rows"]}
+    cone, shells = rows["halo light cone"], rows["shell lognormal, JAX"]
+    assert f"360²: {cone['maps_per_second']:.2f} a second of the halo light cone, " in PAGE
+    assert f"{shells['maps_per_second']:.1f} of lognormal shells" in PAGE
+    told = f"({cone['cpu_seconds_per_map']:.2f} and {shells['cpu_seconds_per_map']:.2f} CPU"
+    assert told in PAGE
+
+
+def test_coverage():
+    found = results("covered")["parts"]["all"]
+    said = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"last {100 * found['lines']:.1f} % and {100 * found['branches']:.1f} %" in said
