@@ -128,6 +128,11 @@ def test_simulated_skies():
     rare = figures["ktng"]["how_rare"]["quantiles and peaks at 1 arcmin"]
     percent = f"{100 * rare['fields_with_as_large_a_z']:.1f} ± {100 * rare['error']:.1f} %"
     assert f"{percent} of the simulated fields" in PAGE
+    assert rare["beyond_2_sigma"] == 4, "the page says four"
+    usual = rare["beyond_2_sigma_in_simulated_fields"]
+    assert (
+        f"in {rare['numbers']} numbers at 1′ where a simulated field misses it {usual:.2f}" in PAGE
+    )
 
 
 def test_speed():

@@ -10,7 +10,7 @@ import pytest
 from jaxmap.catalog import shear_catalog
 from jaxmap.grid import Grid
 from jaxmap.simulation.counting import draw_poisson, poisson_slots
-from jaxmap.simulation.masks import StarField, Stars, draw_stars, outside_stars
+from jaxmap.simulation.masks import Holes, StarField, Stars, draw_stars, outside_stars
 from jaxmap.simulation.mock_survey import MockSurvey
 from jaxmap.simulation.presets import PRESETS
 from jaxmap.simulation.response import ShearResponse
@@ -146,3 +146,11 @@ def test_bad_maps_and_empty_grids_are_refused():
     elsewhere = replace(GRID, centre_deg=(200.0, 0.0))
     with pytest.raises(ValueError, match="0 of the 50 galaxies"):
         observe_catalog(KEY, jnp.zeros(GRID.shape), elsewhere, catalog)
+
+
+def test_a_wide_border_is_told(caplog):
+    field = Grid((96, 96), 0.29)
+    Holes(border_arcmin=6.0).check_field(field)
+    assert not caplog.text
+    Holes(border_arcmin=13.7).check_field(field)
+    assert "leaves 0.0% of a field of 27.84 x 27.84 arcmin" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,8 @@ import numpy as np
 from jaxmap.grid import Grid
 from jaxmap.simulation.counting import draw_poisson, poisson_slots
 from jaxmap.simulation.geometry import extent_arcmin, value_at
+
+log = logging.getLogger(__name__)
 
 
 @jax.tree_util.register_static
@@ -127,12 +130,22 @@ class Holes:
                 raise ValueError("the mask hides the whole field; expected True where galaxies are")
 
     def check_field(self, field: Grid) -> None:
-        """Raise ValueError unless border and mask leave something of a field."""
+        """Raise ValueError unless border and mask leave something of a field; warn if little."""
         height, width = extent_arcmin(field)
         if 2 * self.border_arcmin >= min(height, width):
             raise ValueError(
                 f"a border of {self.border_arcmin} arcmin leaves nothing of a field of {width:g} x "
                 f"{height:g} arcmin; give a larger field or a narrower border"
+            )
+        left = (1 - 2 * self.border_arcmin / height) * (1 - 2 * self.border_arcmin / width)
+        if left < 0.25:
+            log.warning(
+                "a border of %g arcmin leaves %.1f%% of a field of %g x %g arcmin; give a larger "
+                "field or a narrower border (--border-arcmin)",
+                self.border_arcmin,
+                100 * left,
+                width,
+                height,
             )
         if self.mask is not None and self.mask.shape != field.shape:
             raise ValueError(
