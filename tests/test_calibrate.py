@@ -66,6 +66,7 @@ def test_the_exact_posterior_is_calibrated(setting):
     assert abs(ratio["value"] - 1) < 4 * ratio["error"] < 0.05
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(setting, tmp_path):
     """Also when the stop came within a line; and fields can be added."""
     whole = run(setting, 4, out=tmp_path / "whole")

@@ -46,6 +46,7 @@ def data() -> ShearMap:
     return noisy(std)
 
 
+@pytest.mark.slow
 def test_samples_depend_on_key_and_number_alone(generator, data):
     result = ConditionalGAN(generator, num_samples=5, chunk=1)(KEY, data)
     assert result.samples.shape == (5, *GRID.shape) and result.grid == GRID

@@ -228,6 +228,7 @@ def test_scale_is_the_error_of_the_wiener_filter(silent, spectrum):
         assert deviation(noise, 0.9 * noise) > 4
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_near(stirred):
     """bfloat16 has three digits; layers average their rounding, and gradients keep direction."""
     grid = GRIDS[0]

@@ -113,6 +113,7 @@ def test_gradient_penalty_of_a_linear_critic(slope):
         np.testing.assert_allclose(terms.drift, (slope * jnp.mean(truth)) ** 2)
 
 
+@pytest.mark.slow
 def test_the_steepest_slope_moves_with_the_critic_as_its_norm_does():
     """Its derivative by the parameters is that of the gradient's norm, taken backwards twice."""
     network = Critic((4, 8))

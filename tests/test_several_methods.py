@@ -35,6 +35,7 @@ def without_single_pictures(monkeypatch):
     monkeypatch.setattr(plot, "plot_mass_map", missing)
 
 
+@pytest.mark.slow
 def test_every_map_is_that_of_its_method_alone(catalog, tmp_path, capsys):
     """One command; then each folder replays as one method does, to the same bits and figures."""
     out = tmp_path / "out"

@@ -103,6 +103,7 @@ def test_inputs_are_known_by_their_contents(own, tmp_path, capsys) -> None:
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_mask_stars_and_errors(own, tmp_path, capsys) -> None:
     """Random galaxies where the mask and the stars leave room, by flags and by a configuration."""
     mask = own / "mocks" / "field-00000000" / "shear.fits"

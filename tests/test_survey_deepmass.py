@@ -49,6 +49,7 @@ def survey_of(data: ShearMap) -> TrainedSurvey:
     return TrainedSurvey(np.asarray(data.weight, np.float32), data.grid.pixel_arcmin, 3)
 
 
+@pytest.mark.slow
 def test_noise_resampling_warns_once_and_keeps_the_margin(model, data, caplog):
     other = replace(survey_of(data), pixel_arcmin=2.0)
     estimator = SurveyDeepMass(model, other)
