@@ -49,7 +49,7 @@ class Points:
 
     def score(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """The exact score of the set, smoothed by the noise."""
-        offset = self.points - x
+        offset = self.points - x[None]
         weight = jax.nn.softmax(-0.5 * jnp.sum(offset**2, axis=-1) / sigma**2)
         return weight @ offset / sigma**2
 
@@ -147,7 +147,7 @@ def swiss_roll_figures(trained: list[PointScore], points: Points) -> dict:
     over their distance: what a limit on the kernels is to bound.
     """
     lattice = square()
-    distance = jnp.min(jnp.linalg.norm(lattice[:, None] - points.points, axis=-1), axis=1)
+    distance = jnp.min(jnp.linalg.norm(lattice[:, None] - points.points[None], axis=-1), axis=1)
     rows: dict = {}
     for sigma in LEVELS:
         exact = field_of(points, lattice, sigma)

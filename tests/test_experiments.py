@@ -295,12 +295,10 @@ def finite(value) -> bool:
 
 
 @pytest.mark.release
-@pytest.mark.parametrize(
-    "name", ["gaussian_training", "published_prior", "scaling", "score_toys", "denoiser"]
-)
+@pytest.mark.parametrize("name", ["gaussian_training", "scaling", "score_toys", "denoiser"])
 def test_quick_runs_tell_what_full_runs_tell(shared, tmp_path, name):
     """The same figures under the same names as in the results, all of them finite, and pictures."""
-    trains = name in ("gaussian_training", "published_prior", "scaling")
+    trains = name in ("gaussian_training", "scaling")
     figures = run(name, shared, tmp_path, *(["--runs", str(tmp_path / "runs")] if trains else []))
     full = json.loads((SCRIPTS / "results" / f"{name}.json").read_text())
     assert figures["quick"] and not full["quick"]
