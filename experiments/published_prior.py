@@ -20,7 +20,6 @@ import numpy as np
 from common import arguments, mean_and_error, new_figure, save
 from scaling import SIZES, drawn, settings_of
 
-from jaxmap.denoiser import Denoiser
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import DenoiserPrior, HybridPrior
@@ -51,7 +50,7 @@ def main() -> None:
     priors = {
         "published network": published(settings, source, best, steps, options),
         "our network, trained alike": ours(settings, source, options),
-        "our network, as shipped": shipped(grid, options.quick),
+        "our network, as shipped": shipped(grid),
     }
     truths = drawn(source.validation, jax.random.fold_in(jax.random.key(options.seed), 8), num)
     gaussian = GaussianPrior(mode_variance(source.spectrum, grid))
@@ -132,9 +131,8 @@ def ours(settings: Training, source: Source, options) -> DenoiserPrior:
     return DenoiserPrior(denoiser, settings.layouts[0].grid(settings.source.pixel_arcmin))
 
 
-def shipped(grid: Grid, quick: bool) -> DenoiserPrior:
-    denoiser: Denoiser = read_denoiser()[0]
-    return DenoiserPrior(denoiser, grid)
+def shipped(grid: Grid) -> DenoiserPrior:
+    return DenoiserPrior(read_denoiser()[0], grid)
 
 
 def size_of(prior: HybridPrior | DenoiserPrior) -> int:
