@@ -1,12 +1,13 @@
 """Calibration of the shipped default: `jaxmap.calibration` on simulated COSMOS-like surveys.
 
 Skies of the halo light cone that training never drew, with the sources and baryons of the shipped
-prior, behind the middle of the real COSMOS mask with its real noise; periodic fields of 128 x 128
-pixels. The same fields with the samples of the exact Gaussian posterior are the control that must
-fail.
+prior, behind the middle of the real COSMOS mask with its real noise; periodic fields of 192 x 192
+pixels, the size of most of its training fields. The same fields with the samples of the exact
+Gaussian posterior are the control that must fail.
 
 Writes results/calibration.json, calibration_dlposterior.png and calibration_wiener.png; with
-``--sampler gibbs`` (or another) calibration_gibbs.json and .png, of that sampler on the same skies.
+``--sampler gibbs`` (or another) calibration_gibbs.json and .png, of that sampler on the same skies;
+with ``--side 128`` calibration_128.json.
 Fields are kept in runs/ as they are judged: a run that is stopped goes on.
 """
 
@@ -24,21 +25,22 @@ from jaxmap.denoiser_files import read_denoiser
 from jaxmap.estimators import Estimator, SampledPosterior, Wiener
 from jaxmap.methods import build_sampler
 
-SIDE = 128
+SIDE = 192
 
 
 def main() -> None:
     options = arguments(
         __doc__,
         sampler={"default": "eps", "help": "eps (the default), gibbs, hmc or hmc-fast"},
-        num={"type": int, "default": 400, "help": "fields (default: %(default)s)"},
+        side={"type": int, "default": SIDE, "help": "pixels of a field (default: %(default)s)"},
+        num={"type": int, "default": 200, "help": "fields (default: %(default)s)"},
         weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
         chunk={"type": int, "help": "samples drawn at once"},
     )
     num, num_samples = (3, 9) if options.quick else (options.num, 39)
     denoiser, domain, header = read_denoiser(options.weights)
-    fields = cosmos_fields(options, SIDE)
-    figures: dict[str, Any] = {"side": SIDE, "weights": header["sha256"]}
+    fields = cosmos_fields(options, options.side)
+    figures: dict[str, Any] = {"side": options.side, "weights": header["sha256"]}
     learned = SampledPosterior(
         denoiser,
         build_sampler(options.sampler, None, lambda run: run),
@@ -52,6 +54,8 @@ def main() -> None:
         wiener = Wiener(denoiser.spectrum, num_samples, margin=0, chunk=num_samples)
         estimators = {"wiener": wiener, "dlposterior": learned}
     tag = f"-{header['sha256'][:12]}" if options.weights else ""
+    kind = "" if options.side == SIDE else f"_{options.side}"
+    kept = HERE.parent / "runs"
     for name, estimator in estimators.items():
         report = calibrate(
             estimator,
@@ -59,16 +63,20 @@ def main() -> None:
             num,
             spectrum=denoiser.spectrum,
             seed=options.seed,
-            out=None if options.quick else HERE.parent / "runs" / f"calibration_{name}{tag}",
-            identity={"weights": header["sha256"], "side": SIDE, "num_samples": num_samples},
+            out=None if options.quick else kept / f"calibration_{options.side}_{name}{tag}",
+            identity={
+                "weights": header["sha256"],
+                "side": options.side,
+                "num_samples": num_samples,
+            },
             progress=shown,
         )
         title = f"{name}, {num} fields of {num_samples} samples"
-        draw_report(report, title).savefig(options.out / f"calibration_{name}.png", dpi=110)
+        draw_report(report, title).savefig(options.out / f"calibration{kind}_{name}.png", dpi=110)
         figures[name] = without_curves(report)
     save(
         options,
-        "calibration" + ("" if options.sampler == "eps" else f"_{options.sampler}"),
+        f"calibration{kind}" + ("" if options.sampler == "eps" else f"_{options.sampler}"),
         figures,
     )
 

@@ -39,22 +39,24 @@ from jaxmap.dynamics.residuals import residual_statistics
 
 
 class Stages:
-    """Results kept in a folder, one file for each stage."""
+    """Results kept in a folder, one file for each stage, and the time that they took."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.seconds = folder, 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         path = self.folder / f"{name}.json"
         if not path.exists():
             began = time.perf_counter()
-            result = work()
-            text = json.dumps(result, default=lambda x: np.asarray(x).tolist())
+            kept = {"result": work(), "seconds": time.perf_counter() - began}
+            text = json.dumps(kept, default=lambda x: np.asarray(x).tolist())
             path.with_suffix(".part").write_text(text)
             path.with_suffix(".part").rename(path)
-            print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
-        return json.loads(path.read_text())
+            print(f"{name}: {kept['seconds']:.0f} s", flush=True)
+        kept = json.loads(path.read_text())
+        self.seconds += kept["seconds"]
+        return kept["result"]
 
 
 def works_of(
@@ -132,6 +134,7 @@ def main() -> None:
         f"reference_{options.seed}", lambda: reference(options.seed, 120 if quick else 1000)
     )
     draw_all(options.out, shown, kept, figures)
+    figures["run_seconds"] = round(stages.seconds, 1)
     save(options, "dynamics", figures)
     (options.out / "dynamics.md").write_text(as_markdown(figures))
 
