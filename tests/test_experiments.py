@@ -54,7 +54,7 @@ def test_cosmos(shared, tmp_path):
     assert (tmp_path / "cosmos_wiener.png").stat().st_size > 50_000
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_table1(shared, tmp_path):
     """Every solver finds the stored map, at a tolerance of 1e-4; the unitary phase does not."""
     figures = run("table1", shared, tmp_path)

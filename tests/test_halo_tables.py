@@ -14,7 +14,7 @@ from jaxmap.simulation.halo_tables import compute_halo_table, halo_table
 OTHER = replace(PLANCK18, sigma8=0.75)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_shipped_table_is_what_the_code_computes() -> None:
     pytest.importorskip("colossus")
     shipped, computed = halo_table(PLANCK18), compute_halo_table(PLANCK18)

@@ -219,7 +219,7 @@ def test_lognormal_part_has_the_skewness_of_its_formula(cone) -> None:
     assert abs(squares.mean() - variance) < 4 * error + 0.02 * variance
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_deeper_sources_move_the_maps_as_limber_says(maps) -> None:
     """Band powers of a single plane at z = 0.6, in 4 standard errors + 1 %."""
     plane = redshift_distribution(0.6)
