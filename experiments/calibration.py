@@ -1,13 +1,12 @@
 """Calibration of the shipped default: `jaxmap.calibration` on simulated COSMOS-like surveys.
 
 Skies of the halo light cone that training never drew, with the sources and baryons of the shipped
-prior, behind the middle of the real COSMOS mask with its real noise; periodic fields of 192 x 192
-pixels, the size of most of its training fields. The same fields with the samples of the exact
-Gaussian posterior are the control that must fail.
+prior, behind the real COSMOS mask with its real noise; periodic fields of its 360 x 360 pixels. The
+same fields with the samples of the exact Gaussian posterior are the control that must fail.
 
 Writes results/calibration.json, calibration_dlposterior.png and calibration_wiener.png; with
 ``--sampler gibbs`` (or another) calibration_gibbs.json and .png, of that sampler on the same skies;
-with ``--side 128`` calibration_128.json.
+with ``--side 128 --num 400`` calibration_128.json, of smaller fields behind the middle of the mask.
 Fields are kept in runs/ as they are judged: a run that is stopped goes on.
 """
 
@@ -25,7 +24,7 @@ from jaxmap.denoiser_files import read_denoiser
 from jaxmap.estimators import Estimator, SampledPosterior, Wiener
 from jaxmap.methods import build_sampler
 
-SIDE = 192
+SIDE = 360
 
 
 def main() -> None:
@@ -33,14 +32,14 @@ def main() -> None:
         __doc__,
         sampler={"default": "eps", "help": "eps (the default), gibbs, hmc or hmc-fast"},
         side={"type": int, "default": SIDE, "help": "pixels of a field (default: %(default)s)"},
-        num={"type": int, "default": 200, "help": "fields (default: %(default)s)"},
+        num={"type": int, "default": 100, "help": "fields (default: %(default)s)"},
         weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
         chunk={"type": int, "help": "samples drawn at once"},
     )
-    num, num_samples = (3, 9) if options.quick else (options.num, 39)
+    side, num, num_samples = (128, 3, 9) if options.quick else (options.side, options.num, 39)
     denoiser, domain, header = read_denoiser(options.weights)
-    fields = cosmos_fields(options, options.side)
-    figures: dict[str, Any] = {"side": options.side, "weights": header["sha256"]}
+    fields = cosmos_fields(options, side)
+    figures: dict[str, Any] = {"side": side, "weights": header["sha256"]}
     learned = SampledPosterior(
         denoiser,
         build_sampler(options.sampler, None, lambda run: run),
@@ -54,7 +53,7 @@ def main() -> None:
         wiener = Wiener(denoiser.spectrum, num_samples, margin=0, chunk=num_samples)
         estimators = {"wiener": wiener, "dlposterior": learned}
     tag = f"-{header['sha256'][:12]}" if options.weights else ""
-    kind = "" if options.side == SIDE else f"_{options.side}"
+    kind = "" if options.quick or side == SIDE else f"_{side}"
     kept = HERE.parent / "runs"
     for name, estimator in estimators.items():
         report = calibrate(
@@ -63,10 +62,10 @@ def main() -> None:
             num,
             spectrum=denoiser.spectrum,
             seed=options.seed,
-            out=None if options.quick else kept / f"calibration_{options.side}_{name}{tag}",
+            out=None if options.quick else kept / f"calibration_{side}_{name}{tag}",
             identity={
                 "weights": header["sha256"],
-                "side": options.side,
+                "side": side,
                 "num_samples": num_samples,
             },
             progress=shown,
