@@ -13,6 +13,8 @@ Writes results/number_of_samples.json and .png.
   samples, with its standard error over fields; observed pixels, the mean of each map taken off.
 - ideal: the same by the formula, from the mean of all samples.
 - std_scatter: relative rms difference of the standard deviation of n samples from that of all.
+- one_shot_gap: mean square of what the mean of all samples is off the denoiser's own posterior
+  mean, one evaluation (DeepMass), in units of the samples' variance; less 1/all, that of chance.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from common import arguments, mean_and_error, new_figure, save
 from cosmos_fields import cosmos_fields
 
 from jaxmap.denoiser_files import read_denoiser
-from jaxmap.estimators import SampledPosterior
+from jaxmap.estimators import DeepMass, SampledPosterior
 
 SIDE = 64
 
@@ -36,7 +38,8 @@ def main() -> None:
     denoiser, domain, header = read_denoiser()
     fields = cosmos_fields(options, SIDE)
     estimator = SampledPosterior(denoiser, num_samples=most, domain=domain, margin=0)
-    errors, scatters = [], []
+    one_shot = DeepMass(denoiser, domain, margin=0)
+    errors, scatters, gaps = [], [], []
     for number in range(num):
         key_field, key_map = jax.random.split(
             jax.random.fold_in(jax.random.key(options.seed), number)
@@ -50,11 +53,14 @@ def main() -> None:
         residual = centred - (np.asarray(truth)[mask] - np.asarray(truth)[mask].mean())
         errors.append([square_error(residual, n) for n in counts(most)])
         scatters.append([std_scatter(samples[:, mask], n) for n in counts(most)])
+        once = np.asarray(one_shot(key_map, shear).convergence)[mask]
+        gaps.append(square_gap(samples[:, mask], once))
         print(f"field {number}", flush=True)
     figures: dict[str, Any] = {
         "side": SIDE,
         "fields": num,
         "weights": header["sha256"],
+        "one_shot_gap": dict(zip(("value", "error"), mean_and_error(np.array(gaps)), strict=True)),
         "by_number": summary(np.array(errors), np.array(scatters), most),
     }
     save(options, "number_of_samples", figures)
@@ -77,6 +83,12 @@ def std_scatter(samples: np.ndarray, n: int) -> float:
         return float("nan")
     groups = samples.reshape(len(samples) // n, n, -1).std(axis=1, ddof=1)
     return float(np.sqrt(np.mean((groups / samples.std(axis=0, ddof=1) - 1) ** 2)))
+
+
+def square_gap(samples: np.ndarray, once: np.ndarray) -> float:
+    """Of the mean of samples from one map, in units of their variance, less that of chance."""
+    gap = samples.mean(axis=0) - once
+    return float(np.mean((gap - gap.mean()) ** 2 / samples.var(axis=0, ddof=1)) - 1 / len(samples))
 
 
 def summary(errors: np.ndarray, scatters: np.ndarray, most: int) -> list[dict[str, float | None]]:
