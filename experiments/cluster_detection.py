@@ -80,7 +80,7 @@ def main() -> None:
     masses, num, samples, side = MASSES, options.num, options.samples, SIDE
     if options.quick:
         masses, num, samples, side = (0.0, *PUBLISHED), 2, 6, 64
-    kept = options.out / "runs" if options.quick else options.runs
+    kept = options.runs
     kept.mkdir(parents=True, exist_ok=True)
     case = read_case(real_data(options) / "ktng" / "table1.npz")
     survey = middle_of_survey(case.shear, (side, side))

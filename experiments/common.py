@@ -34,7 +34,8 @@ def arguments(
     """``--out`` for figures and JSON, ``--quick`` for a small run, ``--data``, ``--seed``.
 
     Further flags as keywords: their settings for ``add_argument``. The folder of ``--out`` is made;
-    by default a quick run has another, so that what is kept of full ones stays.
+    by default a quick run has another, so that what is kept of full ones stays. So with ``--runs``,
+    where a script has it: that of a quick run is below ``--out``.
     """
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument(
@@ -51,6 +52,9 @@ def arguments(
     if options.out is None:
         options.out = HERE.parent / "runs" / "quick" if options.quick else HERE / "results"
     options.out.mkdir(parents=True, exist_ok=True)
+    runs = parser.get_default("runs")
+    if options.quick and runs is not None and options.runs == runs:
+        options.runs = options.out / "runs" / runs.name
     return options
 
 

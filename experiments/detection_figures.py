@@ -161,7 +161,8 @@ def draw(rows: dict, figures: dict, masses: tuple[float, ...], path: Path) -> No
 def draw_stamps(kept: dict[float, np.ndarray], pixel_arcmin: float, path: Path) -> None:
     """Filtered samples about the halo, framed where they detect it (Fig. F.1)."""
     figure = new_figure(12.5, 5.2)
-    axes = figure.subplots(len(kept), 8, squeeze=False)
+    columns = len(next(iter(kept.values())))
+    axes = figure.subplots(len(kept), columns, squeeze=False)
     for row, (mass, cut) in zip(axes, kept.items(), strict=True):
         half = np.array(cut.shape[1:]) / 2 * pixel_arcmin
         centre = np.array(cut.shape[1:]) // 2

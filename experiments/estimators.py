@@ -93,7 +93,7 @@ def main() -> None:
         runs={"type": Path, "default": HERE.parent / "runs" / "estimators"},
     )
     case = read_case(real_data(options) / "ktng" / "table1.npz")
-    kept = options.out / "runs" if options.quick else options.runs
+    kept = options.runs
     kept.mkdir(parents=True, exist_ok=True)
     num = 2 if options.quick else options.num
     rows = [field_rows(number, case, kept, options) for number in range(num)]

@@ -54,7 +54,7 @@ def main() -> None:
         runs={"type": Path, "default": HERE.parent / "runs" / "halo_fits"},
     )
     num = 3 if options.quick else options.num
-    kept = options.out / "runs" if options.quick else options.runs
+    kept = options.runs
     kept.mkdir(parents=True, exist_ok=True)
     rows = [fitted(number, options.seed, kept) for number in range(num)]
     figures = {

@@ -3,22 +3,21 @@
 Tables 2 to 4 of Hong et al. (2021) on held-out maps of jaxmap's light cone, without and with masks
 of bright stars, beside their published rows. Their fields come from N-body simulations
 (MassiveNuS) and these from a halo model: only comparisons within a column mean something. Needs
-maps of sources at redshift 1.5 (``experiments/training/hong_clusters.toml`` says how to make the
-training maps; held out are ``--num 32 --seed 9015``). Every map is kept under ``--runs``, so that a
-run that was stopped goes on.
+maps of sources at redshift 1.5, and says how to make them (`hong_maps.py`). Every map is kept under
+``--runs``, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import HERE, arguments, save
+from common import arguments, save
+from hong_maps import HELD_OUT, RUNS, TRAINED, held_out, spectrum_of
 from hong_pictures import draw_maps, draw_masses
 from hong_scores import PUBLISHED, gain_over_runs, judged, mass_and_place, scatter_of_runs
 from tqdm import tqdm
@@ -40,22 +39,17 @@ from jaxmap.estimators import (
 )
 from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
-from jaxmap.reading.maps.source import open_maps
 from jaxmap.simulation.cluster_fields import (
     ClusterGalaxies,
     ClusterSky,
     ClusterSurvey,
     bin_cluster,
-    cut_clusters,
     draw_bright_stars,
     draw_cluster_galaxies,
 )
-from jaxmap.spectra import PowerSpectrum
-from jaxmap.training.smooth_power import smooth_power
 from jaxmap.training.survey_settings import Clusters
 
 SURVEY = ClusterSurvey()
-SIDE = 84
 FINE = Grid((500, 500), PIXEL_ARCMIN)
 COARSE = Grid((166, 166), 3 * PIXEL_ARCMIN)
 COSMOS = Grid((110, 110), 0.29)
@@ -65,27 +59,18 @@ GRIDS = {"cnn": FINE, "deepmass": COSMOS}  # the others work on COARSE
 
 
 def main() -> None:
-    runs = HERE.parent / "runs" / "hong"
     options = arguments(
         __doc__,
         num={"type": int, "default": 200, "help": "fields (default: %(default)s)"},
         methods={"default": "ks,ks_fine,wiener,deepmass,cnn"},
-        maps={"type": Path, "default": runs / "held_out"},
-        training={"type": Path, "default": runs / "maps", "help": "maps that were trained on"},
-        weights={
-            "type": paths,
-            "default": (runs / "train" / "hong.npz",),
-            "help": "of networks, with commas, or patterns of names; those of one architecture and "
-            "loss are independent runs (hong_runs.py), whose mean map counts and whose scatter is "
-            "given",
-        },
-        runs={"type": Path, "default": runs / "fields"},
         name={"default": "hong", "help": "of the files in --out (default: %(default)s)"},
+        runs={"type": Path, "default": RUNS / "fields"},
+        **HELD_OUT,
+        **TRAINED,
     )
+    options.runs.mkdir(parents=True, exist_ok=True)
     num = 3 if options.quick else options.num
-    skies = held_out(options.maps, num)
-    kept = options.out / "runs" if options.quick else options.runs
-    kept.mkdir(parents=True, exist_ok=True)
+    skies, kept = held_out(options, num), options.runs
     variants = variants_of(options.weights)
     groups = {name: [name] for name in options.methods.split(",") if name != "cnn"}
     if "cnn" in options.methods.split(","):
@@ -124,12 +109,6 @@ def main() -> None:
     }
     draw_masses(shown, truths, true, COARSE.pixel_arcmin, options.out / f"{options.name}.png")
     draw_maps(shown, truths, options.out / f"{options.name}_maps.png")
-
-
-def paths(text: str) -> tuple[Path, ...]:
-    """Files with commas between them, or patterns of their names."""
-    found = [sorted(glob(part)) or [part] for part in text.split(",")]
-    return tuple(Path(name) for names in found for name in names)
 
 
 def variants_of(weights: tuple[Path, ...]) -> dict[str, list[Path]]:
@@ -191,18 +170,6 @@ def grid_of(name: str) -> Grid:
     return GRIDS.get(name.partition(":")[0], COARSE)
 
 
-def held_out(folder: Path, num: int) -> ClusterSky:
-    """Clusters of maps that no network was trained on."""
-    source = open_maps(str(folder))
-    maps = np.stack([source[n] for n in range(min(len(source), 1 + num // 8))])
-    skies = cut_clusters(maps, source.pixel_arcmin, SIDE)
-    if len(skies.convergence) < num:
-        raise SystemExit(
-            f"{folder} has {len(skies.convergence)} clusters, not {num}; make more maps"
-        )
-    return skies
-
-
 def each_of(skies: ClusterSky, num: int) -> list[ClusterSky]:
     return [jax.tree.map(lambda leaf, at=n: leaf[at], skies) for n in range(num)]
 
@@ -237,12 +204,6 @@ def estimator_of(name: str, options: Any) -> Estimator:
         return SampledPosterior(read_denoiser()[0], num_samples=16)
     path = name.partition(":")[2] or options.weights[0]
     return HongCNN((read_cluster_network(path)[0],), step=38, with_b_mode=False)
-
-
-def spectrum_of(options: Any) -> PowerSpectrum:
-    """Of maps that were trained on."""
-    source = open_maps(str(options.training))
-    return smooth_power(np.stack([source[n] for n in range(20)]), source.pixel_arcmin)
 
 
 def on_coarse(estimate: Estimator, data: ShearMap) -> np.ndarray:

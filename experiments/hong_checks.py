@@ -1,8 +1,8 @@
 """What a network for clusters does where there is none, in small fields, and on a merging cluster.
 
 Hong et al. (2021): the null test (Sect. 4.3, Fig. 12), the mass sheet (Sect. 4.1) and El Gordo
-(Sect. 4.2, Fig. 11; here two NFW haloes of about its masses, not the data). Needs the maps and the
-network of ``hong.py``; of several networks the first is taken. Masses are kept under ``--runs`` by
+(Sect. 4.2, Fig. 11; here two NFW haloes of about its masses, not the data). Needs the maps of
+``hong.py``; of several networks the first is taken. Masses are kept under ``--runs`` by
 network and catalogue, so that a run that was stopped goes on.
 """
 
@@ -17,19 +17,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import HERE, arguments, mean_and_error, new_figure, save
+from common import arguments, mean_and_error, new_figure, save
 from hong import (
     COARSE,
     PIXEL_ARCMIN,
-    SIDE,
     SURVEY,
     estimator_of,
-    held_out,
-    paths,
     record_of,
     resampled,
     weights_tag,
 )
+from hong_maps import HELD_OUT, RUNS, SIDE, TRAINED, held_out
 from hong_pictures import MASS, label
 from tqdm import tqdm
 
@@ -57,19 +55,16 @@ HALOES = ((9.9e14, -0.9, 0.6), (6.5e14, 0.9, -0.6))
 
 
 def main() -> None:
-    runs = HERE.parent / "runs" / "hong"
     options = arguments(
         __doc__,
         empty={"type": int, "default": 1000, "help": "catalogues (default: %(default)s)"},
         num={"type": int, "default": 20, "help": "clusters in small fields (default: 20)"},
-        maps={"type": Path, "default": runs / "held_out"},
-        training={"type": Path, "default": runs / "maps"},
-        weights={"type": paths, "default": (runs / "train" / "hong.npz",)},
-        runs={"type": Path, "default": runs / "checks"},
+        runs={"type": Path, "default": RUNS / "checks"},
+        **HELD_OUT,
+        **TRAINED,
     )
+    options.runs.mkdir(parents=True, exist_ok=True)
     empty, num = (4, 2) if options.quick else (options.empty, options.num)
-    options.kept = options.out / "runs" if options.quick else options.runs
-    options.kept.mkdir(parents=True, exist_ok=True)
     nothing = null_test(options, empty)
     sheets = mass_sheets(options, num)
     merger, maps = el_gordo(options)
@@ -87,7 +82,7 @@ def main() -> None:
 def remembered(options: Any, name: str, number: int, measure: Callable[[], Any]) -> Any:
     """What ``measure`` finds, from the kept file of the network and number if there is one."""
     tag = weights_tag(f"cnn:{options.weights[0]}")
-    path = options.kept / f"{name}{tag}-{options.seed}-{number:04d}.json"
+    path = options.runs / f"{name}{tag}-{options.seed}-{number:04d}.json"
     if not path.exists():
         text = json.dumps(measure())
         with atomic_path(path) as temporary:
@@ -161,7 +156,7 @@ def summary(masses: np.ndarray) -> dict[str, Any]:
 
 def mass_sheets(options: Any, num: int) -> dict[str, Any]:
     """Mass over its truth in the middle of fields of several sizes, and their mean convergence."""
-    skies = held_out(options.maps, num)
+    skies = held_out(options, num)
     estimators = {name: estimator_of(name, options) for name in METHODS}
     at = COARSE.pixel_arcmin * (np.arange(COARSE.shape[0]) - (COARSE.shape[0] - 1) / 2)
     base = jax.random.fold_in(jax.random.key(options.seed), 78)

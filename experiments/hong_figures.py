@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import HERE, arguments, new_figure, save
-from hong import SKIES, each_of, held_out, maps_of, paths, record_of, truth_of
+from common import arguments, new_figure, save
+from hong import SKIES, each_of, maps_of, record_of, truth_of
+from hong_maps import HELD_OUT, RUNS, TRAINED, held_out
 from hong_pictures import MASS, label
 from hong_scores import mass_and_place
 
@@ -32,23 +33,22 @@ MASSIVE = 35.0
 
 
 def main() -> None:
-    runs = HERE.parent / "runs" / "hong"
     options = arguments(
         __doc__,
         num={"type": int, "default": 200, "help": "fields (default: %(default)s)"},
-        maps={"type": Path, "default": runs / "held_out"},
-        training={"type": Path, "default": runs / "maps"},
-        weights={"type": paths, "default": (runs / "train" / "hong.npz",)},
-        runs={"type": Path, "default": runs / "fields"},
+        runs={"type": Path, "default": RUNS / "fields"},
+        **HELD_OUT,
+        **TRAINED,
     )
+    options.runs.mkdir(parents=True, exist_ok=True)
     num = 3 if options.quick else options.num
-    skies = held_out(options.maps, num)
-    kept = options.out / "runs" if options.quick else options.runs
-    kept.mkdir(parents=True, exist_ok=True)
+    skies = held_out(options, num)
     truths = np.stack([truth_of(sky) for sky in each_of(skies, num)])
     names = {name: name for name in METHODS} | {"cnn": f"cnn:{options.weights[0]}"}
     clear = SKIES.index("clear")
-    found = {n: maps_of(one, num, skies, kept, options)[:, clear] for n, one in names.items()}
+    found = {
+        n: maps_of(one, num, skies, options.runs, options)[:, clear] for n, one in names.items()
+    }
     rng = np.random.default_rng(options.seed)
     rows = rng.integers(0, num, (200, num))
     masses = np.array([mass_and_place(truth)[0] for truth in truths])
@@ -100,15 +100,22 @@ def offsets(maps: np.ndarray, truths: np.ndarray) -> np.ndarray:
     return np.hypot(*np.subtract(*places).T)
 
 
-def by_mass(pixels: np.ndarray, masses: np.ndarray) -> dict[str, float]:
-    """Medians above and below the mass where the paper sees a change; share of lost peaks."""
+def by_mass(pixels: np.ndarray, masses: np.ndarray) -> dict[str, float | None]:
+    """Medians above and below the mass where the paper sees a change; share of lost peaks.
+
+    None for no cluster at all, as may be in a quick run.
+    """
     massive = masses > MASSIVE
     return {
-        "massive": float(np.median(pixels[massive])) if massive.any() else float("nan"),
+        "massive": median(pixels[massive]),
         "num_massive": int(massive.sum()),
-        "others": float(np.median(pixels[~massive])),
+        "others": median(pixels[~massive]),
         "catastrophic": float(np.mean(pixels > CATASTROPHIC)),
     }
+
+
+def median(pixels: np.ndarray) -> float | None:
+    return float(np.median(pixels)) if pixels.size else None
 
 
 def draw(path: Path, truths: np.ndarray, found: dict[str, np.ndarray], masses: np.ndarray) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import HERE, arguments, mean_and_error, new_figure, save
-from hong import COARSE, GRIDS, SKIES, each_of, galaxies_of, held_out, inner, resampled, truth_of
+from common import arguments, mean_and_error, new_figure, save
+from hong import COARSE, GRIDS, SKIES, each_of, galaxies_of, inner, resampled, truth_of
+from hong_maps import HELD_OUT, RUNS, held_out
 from hong_pictures import MASS
 from hong_pictures import SKIES as SKY_LABELS
 from hong_scores import mass_and_place
@@ -33,22 +34,20 @@ LEVELS = (0.5, 0.68, 0.95)
 
 
 def main() -> None:
-    runs = HERE.parent / "runs" / "hong"
     options = arguments(
         __doc__,
         num={"type": int, "default": 200, "help": "fields (default: %(default)s)"},
         samples={"type": int, "default": 16, "help": "of each (default: %(default)s)"},
-        maps={"type": Path, "default": runs / "held_out"},
-        runs={"type": Path, "default": runs / "samples"},
+        runs={"type": Path, "default": RUNS / "samples"},
+        **HELD_OUT,
     )
+    options.runs.mkdir(parents=True, exist_ok=True)
     num, samples = (2, 4) if options.quick else (options.num, options.samples)
-    kept = options.out / "runs" if options.quick else options.runs
-    kept.mkdir(parents=True, exist_ok=True)
     denoiser, _, record = read_denoiser()
     estimate = SampledPosterior(denoiser, num_samples=samples)
     rows = [
-        sampled_field(number, sky, estimate, kept, options.seed, record["sha256"])
-        for number, sky in enumerate(each_of(held_out(options.maps, num), num))
+        sampled_field(number, sky, estimate, options.runs, options.seed, record["sha256"])
+        for number, sky in enumerate(each_of(held_out(options, num), num))
     ]
     figures: dict[str, Any] = {"fields": num, "samples": samples, "weights": record["sha256"]}
     figures |= {kind: judged([row[kind] for row in rows]) for kind in SKIES}
