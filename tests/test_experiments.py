@@ -1,38 +1,31 @@
 """The experiments on real data: they run, and their figures meet what the project promises."""
 
-import json
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-SCRIPTS = Path(__file__).parents[1] / "experiments"
-
-
-def run(name: str, shared: Path, out: Path, *flags: str) -> dict:
-    command = [sys.executable, str(SCRIPTS / f"{name}.py"), "--quick", *flags]
-    command += ["--out", str(out), "--data", str(shared)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads((out / f"{name}.json").read_text())
+from experimentruns import SCRIPTS, run
 
 
 def test_quick_runs_leave_the_results_alone(tmp_path, monkeypatch):
-    """By default only full runs write to ``results``; ``--out`` is obeyed in both."""
+    """By default only full runs write to ``results`` and to their ``--runs``; flags are obeyed."""
     place = tmp_path / "experiments" / "common.py"
     place.parent.mkdir()
     shutil.copy(SCRIPTS / "common.py", place)
     arguments = runpy.run_path(str(place))["arguments"]
-    for flags, out in (
-        ([], "experiments/results"),
-        (["--quick"], "runs/quick"),
-        (["--quick", "--out", str(tmp_path / "mine")], "mine"),
+    kept = {"type": Path, "default": tmp_path / "runs" / "fields"}
+    for flags, out, runs in (
+        ([], "experiments/results", "runs/fields"),
+        (["--quick"], "runs/quick", "runs/quick/runs/fields"),
+        (["--quick", "--out", str(tmp_path / "mine")], "mine", "mine/runs/fields"),
+        (["--quick", "--runs", str(tmp_path / "own")], "runs/quick", "own"),
     ):
         monkeypatch.setattr(sys, "argv", ["script.py", *flags])
-        assert arguments("What it does.").out == tmp_path / out
+        options = arguments("What it does.", runs=kept)
+        assert options.out == tmp_path / out and options.runs == tmp_path / runs
         assert (tmp_path / out).is_dir()
 
 
@@ -285,25 +278,3 @@ def test_ho_figures(tmp_path):
         losses = figures[name]["validation_loss"]
         assert losses[-1] < losses[0] and losses[-1] < 1 / 12  # of masses spread evenly
     assert (tmp_path / "ho_figures.png").stat().st_size > 20_000
-
-
-def finite(value) -> bool:
-    """Whether every number in a JSON value is finite."""
-    if isinstance(value, dict | list):
-        return all(finite(each) for each in (value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or bool(np.isfinite(value))
-
-
-@pytest.mark.release
-@pytest.mark.parametrize("name", ["gaussian_training", "scaling", "score_toys", "denoiser"])
-def test_quick_runs_tell_what_full_runs_tell(shared, tmp_path, name):
-    """The same figures under the same names as in the results, all of them finite, and pictures."""
-    trains = name in ("gaussian_training", "scaling")
-    figures = run(name, shared, tmp_path, *(["--runs", str(tmp_path / "runs")] if trains else []))
-    full = json.loads((SCRIPTS / "results" / f"{name}.json").read_text())
-    assert figures["quick"] and not full["quick"]
-    left_out = {"run_seconds", "ktng_prior", "table1"}  # newer than some results; asked for apart
-    assert figures.keys() - left_out == full.keys() - left_out
-    assert finite(figures)
-    pictures = {path.name for path in (SCRIPTS / "results").glob(f"{name}.png")}
-    assert pictures <= {path.name for path in tmp_path.glob("*.png")}
