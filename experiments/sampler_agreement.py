@@ -29,7 +29,7 @@ from jaxmap.simulation.baryons import TNG_BARYONS
 from jaxmap.simulation.build import build_light_cone
 from jaxmap.simulation.lightcone import halo_light_cone
 
-GRID = Grid((64, 64), 0.29)
+GRID, SMALL = Grid((64, 64), 0.29), Grid((32, 32), 0.29)
 NOISE_STD = 0.125
 HOLE = (slice(10, 26), slice(30, 50))
 
@@ -39,9 +39,10 @@ def main() -> None:
         __doc__,
         weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
     )
-    num_fields, num = (1, 4) if options.quick else (2, 32)
+    # Of a small field the hole is what is left of it inside.
+    num_fields, num, grid = (1, 4, SMALL) if options.quick else (2, 32, GRID)
     denoiser, domain, _ = read_denoiser(options.weights)
-    cone = build_light_cone(GRID, sky_redshifts(), baryons=TNG_BARYONS)
+    cone = build_light_cone(grid, sky_redshifts(), baryons=TNG_BARYONS)
     draw_sky = jax.jit(halo_light_cone, static_argnums=2)
     steps = {"eps": None, "gibbs": 8 if options.quick else 32, "hmc-fast": None}
     rows = []
@@ -49,11 +50,11 @@ def main() -> None:
         key_sky, key_noise, key_map = jax.random.split(
             jax.random.fold_in(jax.random.key(options.seed), number), 3
         )
-        std = np.full(GRID.shape, NOISE_STD)
+        std = np.full(grid.shape, NOISE_STD)
         std[HOLE] = 0
-        noise = jax.lax.complex(*(std[None] * jax.random.normal(key_noise, (2, *GRID.shape))))
-        shear = shear_from_convergence(draw_sky(key_sky, cone, cone.grid), GRID) + noise
-        data = shear_map(shear, GRID, noise_std=std)
+        noise = jax.lax.complex(*(std[None] * jax.random.normal(key_noise, (2, *grid.shape))))
+        shear = shear_from_convergence(draw_sky(key_sky, cone, cone.grid), grid) + noise
+        data = shear_map(shear, grid, noise_std=std)
         found, costs = {}, {}
         for name, count in steps.items():
             start = time.perf_counter()
