@@ -134,6 +134,8 @@ def main() -> None:
         modules={"nargs": "*", "default": list(TESTS), "choices": TESTS},
         timeout={"type": float, "default": 300.0, "help": "seconds, after which it is noticed"},
     )
+    if options.quick:
+        options.num, options.modules = 1, options.modules[:1]
     kept = options.out / "mutation.json"
     found: dict[str, Any] = json.loads(kept.read_text())["modules"] if kept.exists() else {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,6 @@
 """Quick runs of the experiments that take small simulations: they tell what full runs tell."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import pytest
 from experimentruns import SCRIPTS, assert_as_full, finite, run
 
 from jaxmap.cli import build_parser
+from jaxmap.dynamics.model_files import SHIPPED, read_model, shipped_model
 
 
 @pytest.mark.release
 @pytest.mark.parametrize(
-    "name", ["gaussian_training", "scaling", "score_toys", "denoiser", "sampler_agreement"]
+    "name",
+    ["gaussian_training", "scaling", "score_toys", "denoiser", "sampler_agreement", "halo_fits"],
 )
 def test_same_figures_as_full_runs(shared, tmp_path, name):
     """Nothing here is judged but names, numbers and pictures."""
@@ -168,3 +171,89 @@ def test_full_runs_on_clusters_say_how_to_make_their_maps(tmp_path):
     words = shlex.split(done.stderr.strip().splitlines()[-1])
     options = build_parser().parse_args(words[1:])
     assert words[0] == "jaxmap" and Path(options.out) == tmp_path / "none"
+
+
+@pytest.mark.release
+def test_hong_runs(cluster_fields, tmp_path):
+    """Two trainings of two steps with other seeds are two runs of one network for ``hong.py``."""
+    command = [sys.executable, str(SCRIPTS / "hong_runs.py"), "--quick"]
+    subprocess.run([*command, "--runs", str(cluster_fields)], check=True, capture_output=True)
+    flags = ["--methods", "ks,cnn", "--maps", str(cluster_fields / "maps")]
+    flags += ["--weights", str(cluster_fields / "seed-*" / "hong.npz")]
+    figures = run("hong", tmp_path, tmp_path, *flags)
+    assert [len(of) for of in figures["weights"].values()] == [2]
+    for kind in ("clear", "stars"):
+        (of_runs,) = (row["runs"] for name, row in figures[kind].items() if name != "ks")
+        assert of_runs["number"] == 2 and finite(of_runs)
+        assert of_runs["mean_and_std"]["correlation"][1] > 0
+
+
+@pytest.mark.release
+def test_cluster_weights(tmp_path):
+    """All shipped estimators are made; M-sigma of 600 clusters is that of 11 600 to 5 errors."""
+    command = [sys.executable, str(SCRIPTS / "cluster_weights.py"), "--quick"]
+    subprocess.run([*command, "--out", str(tmp_path)], check=True, capture_output=True)
+    made = {name: read_model(tmp_path / f"{name}.npz") for name in SHIPPED}
+    for name in ("m_sigma_pure", "m_sigma_contaminated"):
+        assert abs(made[name].alpha - shipped_model(name).alpha) < 5 * made[name].alpha_std
+    pure, contaminated = made["m_sigma_pure"], made["m_sigma_contaminated"]
+    assert pure.alpha - contaminated.alpha > 5 * pure.alpha_std
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("name", ["training_memory", "map_memory"])
+def test_memory(tmp_path, name):
+    """Every process tells what it took."""
+    figures = run(name, tmp_path, tmp_path)
+    assert_as_full(name, figures, tmp_path)
+    rows = figures["kinds"].values() if name == "training_memory" else figures["fields"]
+    assert all(row["measured_mib"] > 0 for row in rows)
+
+
+@pytest.mark.release
+def test_bihalofit(tmp_path):
+    """Coarser integrals are within 5 % of those of the results; halving them would show."""
+    pytest.importorskip("pyccl")
+    figures = run("bihalofit", tmp_path, tmp_path)
+    assert_as_full("bihalofit", figures, tmp_path)
+    full = json.loads((SCRIPTS / "results" / "bihalofit.json").read_text())
+    for name in ("sky_dark_matter", "sky_with_baryons", "maps_dark_matter", "maps_with_baryons"):
+        for arcmin, skewness in full[name]["skewness"].items():
+            assert figures[name]["skewness"][arcmin] == pytest.approx(skewness, rel=0.05)
+
+
+@pytest.mark.release
+def test_wider_network(tmp_path):
+    """The shipped network against itself: the same figures but for the size that is counted."""
+    figures = run("wider_network", tmp_path, tmp_path)
+    assert_as_full("wider_network", figures, tmp_path)
+    shipped, again = figures["shipped"], figures["wider"]
+    assert again["gflop_360"] > 1.4 * shipped["gflop_360"]
+    for name in ("training", "white_noise", "calibration", "table1"):
+        assert again[name] == shipped[name]
+
+
+@pytest.mark.slow
+def test_covered(tmp_path):
+    """Shares of two made-up files, one of them in a folder of the package."""
+    counts = {"num_statements": 4, "covered_lines": 3, "num_branches": 0, "covered_branches": 0}
+    files = {
+        "jaxmap/grid.py": {"summary": counts},
+        "jaxmap/sampling/hmc.py": {"summary": counts | {"covered_lines": 1, "num_branches": 2}},
+    }
+    found = tmp_path / "coverage.json"
+    found.write_text(json.dumps({"meta": {"version": "7", "timestamp": "now"}, "files": files}))
+    figures = run("covered", tmp_path, tmp_path, "--found", str(found))
+    assert_as_full("covered", figures, tmp_path)
+    shares = {part: (row["lines"], row["branches"]) for part, row in figures["parts"].items()}
+    assert shares == {"jaxmap": (0.75, None), "jaxmap/sampling": (0.25, 0.0), "all": (0.5, 0.0)}
+
+
+@pytest.mark.release
+def test_mutation(tmp_path):
+    """One mutant of the operators, noticed by their tests or told with its line."""
+    pytest.importorskip("cosmic_ray")
+    figures = run("mutation", tmp_path, tmp_path)
+    assert_as_full("mutation", figures, tmp_path)
+    row = figures["modules"]["operators.py"]
+    assert row["tried"] == 1 and len(row["survivors"]) <= 1 and row["possible"] > 50
