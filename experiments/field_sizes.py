@@ -43,7 +43,7 @@ def main() -> None:
         weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
     )
     denoiser, _, header = read_denoiser(options.weights)
-    sides = {64: 32, 96: 16} if options.quick else SIDES
+    sides = {96: 16, 128: 16} if options.quick else SIDES
     figures = {
         "weights": header["sha256"],
         "bands": list(BANDS),

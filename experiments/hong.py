@@ -197,7 +197,7 @@ def estimator_of(name: str, options: Any) -> Estimator:
     if name == "ks_plus":
         return KSPlus(0.5)
     if name == "glimpse":
-        return Sparse(b_mode=False)
+        return Sparse(with_b_mode=False)
     if name == "mcalens":
         return MCALens(spectrum_of(options))
     if name == "samples":

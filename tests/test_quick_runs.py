@@ -91,16 +91,16 @@ def test_particle_mesh(tmp_path):
 @pytest.mark.release
 def test_field_sizes(shared, tmp_path):
     """Slopes of the truth on the denoised map and on the Wiener filter's are 1, within five
-    jackknife errors; those of maps too small by a fifth are not."""
+    jackknife errors; in little noise those of maps too small by a fifth, the control, are not."""
     figures = run("field_sizes", shared, tmp_path)
     assert finite(figures)
     for by_kind in figures["by_side"].values():
-        for by_level in (by_kind["prior"], by_kind["data"]):
-            for row in by_level.values():
+        for kind in ("prior", "data"):
+            for level, row in by_kind[kind].items():
                 for slopes in row.values():
                     slope, error = np.array(slopes["slope"]), np.array(slopes["error"])
                     assert np.all(np.abs(slope - 1) < 5 * error)
-                    assert np.any(np.abs(1.2 * slope - 1) > 5 * error)
+                    assert float(level) > 0.05 or np.all(np.abs(1.2 * slope - 1) > 5 * error)
     assert (tmp_path / "field_sizes.png").stat().st_size > 10_000
 
 
