@@ -43,8 +43,11 @@ def main() -> None:
     side, steps, short, num = (32, 4, 2, 2) if options.quick else (64, 400, 40, 64)
     channels = (4, 8) if options.quick else SIZES["large"]
     settings = settings_of(channels, steps, side, options.seed)
+    rates = RATES
+    if options.quick:
+        settings, rates = replace(settings, validation_batches=1), RATES[:1]
     source = open_source(settings)
-    tried = {rate: loss_of(settings, source, rate, short, options) for rate in RATES}
+    tried = {rate: loss_of(settings, source, rate, short, options) for rate in rates}
     best = min(tried, key=lambda rate: tried[rate])
     grid = settings.layouts[0].grid(settings.source.pixel_arcmin)
     priors = {
