@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import jaxmap
-from jaxmap.benchmark import read_case, score, table
+from jaxmap.benchmark import Case, read_case, score, table
 from jaxmap.binning import measured_shape_noise
 from jaxmap.cluster_network import PIXEL_ARCMIN
 from jaxmap.cosmology import convergence_power
@@ -110,17 +110,33 @@ def run_benchmark(options: argparse.Namespace) -> int:
         remedy = "give a smaller case, or leave the method out (--methods)"
         kept, drawn = kept_samples(method, options.num_samples)
         check_map_memory(method, case.shear.grid.shape, 0, kept, drawn, remedy)
-    key = jax.random.key(options.seed)
-    if options.json:
-        with _report_path(options) as path:
-            methods = score(case, estimators, key)
+    with _report_path(options) if options.json else nullcontext() as path:
+        methods, fault = _scored(case, estimators, jax.random.key(options.seed))
+        if fault and not methods:
+            raise fault
+        if path:
             report = {"methods": methods, **origin(options, Path(options.case))}
             path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    else:
-        methods = score(case, estimators, key)
-    if not options.quiet:
+    if not options.quiet or fault:
         print(table(methods))
+    if isinstance(fault, KeyboardInterrupt):
+        raise KeyboardInterrupt("interrupted; what was measured is above") from fault
+    if fault:
+        raise fault
     return 0
+
+
+def _scored(
+    case: Case, estimators: Mapping[str, Estimator], key: jax.Array
+) -> tuple[dict[str, Any], BaseException | None]:
+    """Figures of the methods up to the first that fails or is interrupted, and what stopped it."""
+    methods: dict[str, Any] = {}
+    for name, estimator in estimators.items():
+        try:
+            methods |= score(case, {name: estimator}, key)
+        except (Exception, KeyboardInterrupt) as fault:
+            return methods, fault
+    return methods, None
 
 
 @contextmanager

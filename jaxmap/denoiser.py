@@ -44,12 +44,16 @@ class Denoiser:
         spectrum: power spectrum of the training maps, the prior of the Wiener mean.
         network: its architecture.
         iterations: of the Wiener solver; 10 reach a relative residual of 1e-4 on real masks.
+        reach: up to which the network sees maps as they are, in units of their standard deviation;
+            beyond, their logarithm, so that peaks higher than any of its training cannot make its
+            correction grow as they do. None for networks trained without that.
     """
 
     params: Any
     spectrum: PowerSpectrum
     network: ResidualUNet = field(default=ResidualUNet(), metadata={"static": True})
     iterations: int = field(default=12, metadata={"static": True})
+    reach: float | None = field(default=4.0, metadata={"static": True})
 
 
 class Denoised(NamedTuple):
@@ -95,7 +99,9 @@ def denoise(denoiser: Denoiser, information: jax.Array, weight: jax.Array, grid:
     wiener, _ = solve_information(
         information, weight, grid, prior, tolerance=0.0, max_iterations=denoiser.iterations
     )
-    scale, features, conditions = _network_inputs(information, weight, grid, prior, wiener)
+    scale, features, conditions = _network_inputs(
+        information, weight, grid, prior, wiener, denoiser.reach
+    )
     image, log_std = evaluate(denoiser.network, denoiser.params, features, conditions)
     return Denoised(wiener + scale * image, scale * jnp.exp(log_std), wiener, scale)
 
@@ -106,6 +112,7 @@ def _network_inputs(
     grid: Grid,
     prior: GaussianPrior,
     wiener: jax.Array,
+    reach: float | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""The scale c, and features and conditions of order one, shape ``(ny, nx, 3)`` each.
 
@@ -122,9 +129,9 @@ def _network_inputs(
     residual = information - convergence_from_shear(predicted, grid).real
     features = jnp.stack(
         [
-            wiener / prior_std,
+            _softened(wiener / prior_std, reach),
             jnp.arcsinh(wiener / scale),
-            residual / jnp.sqrt(local + 1 / prior_std**2),
+            _softened(residual / jnp.sqrt(local + 1 / prior_std**2), reach),
         ],
         axis=-1,
     )
@@ -137,6 +144,11 @@ def _network_inputs(
         axis=-1,
     )
     return scale, features, conditions
+
+
+def _softened(values: jax.Array, reach: float | None) -> jax.Array:
+    """Linear up to ``reach``, logarithmic beyond."""
+    return values if reach is None else reach * jnp.arcsinh(values / reach)
 
 
 def _wiener_error(precision: jax.Array, variance: jax.Array, prior_std: jax.Array) -> jax.Array:

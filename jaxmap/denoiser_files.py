@@ -56,6 +56,7 @@ def write_denoiser(
         "kind": KIND,
         "network": network,
         "iterations": denoiser.iterations,
+        "reach": denoiser.reach,
         "domain": asdict(domain),
         "training": training,
     }
@@ -87,7 +88,7 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
             lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), arrays["network"]
         )
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-        denoiser = Denoiser(params, spectrum, network, iterations_of(header))
+        denoiser = Denoiser(params, spectrum, network, iterations_of(header), _reach_of(header))
     return denoiser, domain, header
 
 
@@ -101,6 +102,12 @@ def iterations_of(header: dict[str, Any]) -> int:
     if not isinstance(iterations, int) or not 1 <= iterations <= _MOST_ITERATIONS:
         raise ValueError(f"{iterations!r} iterations; expected 1 to {_MOST_ITERATIONS}")
     return iterations
+
+
+def _reach_of(header: dict[str, Any]) -> float | None:
+    """`Denoiser.reach`, which networks of earlier versions have not."""
+    reach = header.get("reach")
+    return None if reach is None else above_zero(reach)
 
 
 def warn_outside(domain: Domain, data: ShearMap) -> None:

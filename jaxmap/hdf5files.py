@@ -1,12 +1,17 @@
-"""HDF5 datasets of strangers: no larger than memory, and nowhere else than beside their file.
+"""HDF5 files of strangers: no larger than memory, nowhere else than beside their file, and whole.
 
 A dataset without data may claim any shape, and reads as zeros; links, virtual datasets and external
-storage lead to other files.
+storage lead to other files. Texts of any length lie in heaps, and where a heap is damaged the HDF5
+library looks for its next object for ever.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
+import re
+import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +27,8 @@ def check_dataset(dataset: Any, path: Path, planes: bool = False) -> None:
         planes: it is read by the first index, one at a time.
 
     Raises:
-        ValueError: if it lies in a file outside the folder of ``path``, or needs more memory than
-            there is.
+        ValueError: if it lies in a file outside the folder of ``path``, needs more memory than
+            there is, or holds texts in a damaged heap.
     """
     for name in _other_files(dataset):
         if path.resolve().parent not in (path.parent / name).resolve().parents:
@@ -37,6 +42,52 @@ def check_dataset(dataset: Any, path: Path, planes: bool = False) -> None:
         "is it what it should be? Fetch it again, or use a larger machine",
         host=True,
     )
+    if dataset.dtype.hasobject:
+        _check_heaps(path)
+
+
+def attribute(node: Any, name: str, default: Any = None) -> Any:
+    """An attribute of a file, group or dataset of h5py, or the default if there is none.
+
+    Raises:
+        ValueError: if it is a text in a damaged heap.
+    """
+    if name not in node.attrs:
+        return default
+    if node.attrs.get_id(name).dtype.hasobject:
+        _check_heaps(Path(node.file.filename))
+    return node.attrs[name]
+
+
+def text_attribute(file: Any, name: str) -> str:
+    """An attribute that must be there and be a text.
+
+    Raises:
+        ValueError: if it is not, or lies in a damaged heap.
+    """
+    text = attribute(file, name)
+    if not isinstance(text, str):
+        raise ValueError(f"its attribute {name!r} is {type(text).__name__}, expected a text")
+    return text
+
+
+def _check_heaps(path: Path) -> None:
+    state = path.stat()
+    _check_heaps_of(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _check_heaps_of(path: Path, size: int, modified: int) -> None:
+    """Objects of a heap follow one another to its end; number 0 is the room that is left."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for found in re.finditer(rb"GCOL\x01\0\0\0", content):
+            at = found.end() + 8
+            end = found.start() + int.from_bytes(content[at - 8 : at], "little")
+            while at + 16 <= min(end, size):
+                number, length = struct.unpack_from("<H6xQ", content, at)
+                at += 16 + 8 * math.ceil(length / 8) if number else length or size
+            if not at <= end <= size:
+                raise ValueError("a heap of texts in it is damaged")
 
 
 def _other_files(dataset: Any) -> set[str]:

@@ -21,7 +21,7 @@ from jaxmap.arrayfiles import plain_errors
 from jaxmap.catalog import ShearMap
 from jaxmap.files import atomic_path, reserve
 from jaxmap.grid import Grid
-from jaxmap.hdf5files import check_dataset
+from jaxmap.hdf5files import check_dataset, text_attribute
 from jaxmap.machine import check_memory
 from jaxmap.massmap import MassMap
 
@@ -128,7 +128,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         import h5py
 
         with h5py.File(path) as file:
-            return json.loads(file.attrs["provenance"])
+            return json.loads(text_attribute(file, "provenance"))
     with _open_fits(path) as hdus:
         return json.loads(hdus["PROVENANCE"].data["provenance"][0])
 
@@ -189,7 +189,7 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
 
     try:
         with plain_errors(), h5py.File(path, "r") as file:
-            grid = Grid(**_grid_fields(json.loads(file.attrs["grid"])))
+            grid = Grid(**_grid_fields(json.loads(text_attribute(file, "grid"))))
             kappa = file["posterior/kappa"]
             check_dataset(kappa, Path(path), planes=True)
             samples = np.asarray(kappa[0])

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxmap.arrayfiles import json_of, plain_errors, read_arrays
 from jaxmap.files import atomic_path, sha256_of
+from jaxmap.hdf5files import text_attribute
 from jaxmap.mapfiles import read_provenance
 from jaxmap.networks.weights import HEADER
 
@@ -85,7 +86,7 @@ def _of_simulation(path: Path) -> Any:
     import h5py
 
     with h5py.File(path) as file:
-        return json.loads(file.attrs["record"])["made_by"]
+        return json.loads(text_attribute(file, "record"))["made_by"]
 
 
 def _of_table(path: Path) -> Any:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmap import commands
 from jaxmap.benchmark import read_case, score, table, write_case
 from jaxmap.cli import main
 from jaxmap.estimators import KaiserSquires, Wiener
@@ -194,6 +195,23 @@ def test_command_writes_the_figures(case_file, tmp_path, capsys):
     other = json.loads(report.read_text())["methods"]
     assert other["ks"]["rmse_C"] == methods["ks"]["rmse_C"]
     assert other["wiener"]["rmse_C"] != methods["wiener"]["rmse_C"]
+
+
+def test_a_method_that_fails_costs_no_figures(case_file, tmp_path, capsys, monkeypatch):
+    def failing(case, estimators, key):
+        if "wiener" in estimators:
+            raise FloatingPointError("the map is not finite; use float64 (--x64)")
+        return score(case, estimators, key)
+
+    monkeypatch.setattr(commands, "score", failing)
+    report = tmp_path / "report.json"
+    flags = ["benchmark", str(case_file), "--json", str(report), "--methods"]
+    assert main([*flags, "ks,wiener"]) == 1
+    assert list(json.loads(report.read_text())["methods"]) == ["ks"]
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1].startswith("ks ") and "not finite" in told.err
+    report.unlink()
+    assert main([*flags, "wiener"]) == 1 and not report.exists()
 
 
 def test_command_takes_shear_as_two_real_maps(case_file, tmp_path):

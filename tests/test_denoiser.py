@@ -93,6 +93,21 @@ def test_silent_network_leaves_the_wiener_filter(silent, stirred, spectrum, grid
         assert not np.allclose(learned.mean, expected, atol=1e-4)
 
 
+def test_peaks_beyond_its_reach_move_a_network_little(stirred):
+    """A hundred times the map: a correction a few times as large; without the reach, 100 times."""
+    sizes = {}
+    for reach in (4.0, None):
+        denoiser = replace(stirred, reach=reach)
+        usual, huge = (
+            apply_shear(denoiser, replace(data, shear=factor * data.shear))
+            for data in (data_on(GRIDS[0]),)
+            for factor in (30.0, 3000.0)
+        )
+        sizes[reach] = [float(jnp.std(one.mean - one.wiener)) for one in (usual, huge)]
+    assert sizes[4.0][1] < 5 * sizes[4.0][0]
+    assert sizes[None][1] > 50 * sizes[None][0]
+
+
 def test_default_iterations_suffice_for_a_survey(silent, spectrum):
     """Noise as of COSMOS, 0.12 in pixels of 0.29 arcmin, and half of the field masked."""
     data = data_on(GRIDS[0], "half")

@@ -218,6 +218,37 @@ def test_objects_in_hdf5_are_not_unpickled(tmp_path):
         read_shear(path)
 
 
+def damaged_heap(path: Path) -> None:
+    """The last object of the heap of texts becomes longer than the heap says: on the way from one
+    object to the next, the HDF5 library comes to one of no length, and stays there."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"GCOL") + 16
+    while content[at + 16 + 8 * -(-content[at + 8] // 8)]:
+        at += 16 + 8 * -(-content[at + 8] // 8)
+    content[at + 9] += 3
+    path.write_bytes(content)
+
+
+def test_hdf5_whose_texts_never_end(tmp_path):
+    """Refused at once, as attributes, as units and as columns; whole ones are read."""
+    samples, galaxies, words = (tmp_path / name for name in ("samples.nc", "units.h5", "words.h5"))
+    with h5py.File(samples, "w") as file:
+        file.attrs["grid"] = json.dumps({"shape": [2, 2], "pixel_arcmin": 1, "centre_deg": None})
+        file["posterior/kappa"] = np.zeros((1, 3, 2, 2))
+    with h5py.File(galaxies, "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file[name] = np.linspace(0, 0.5, 9)
+            file[name].attrs["unit"] = "deg" if name in ("ra", "dec") else ""
+    with h5py.File(words, "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file.create_dataset(name, data=["0.1", "0.2"], dtype=h5py.string_dtype())
+    assert read_samples(samples)[0].shape == (3, 2, 2) and len(read_shear(galaxies)) == 9
+    for path, read in ((samples, read_samples), (galaxies, read_shear), (words, read_shear)):
+        damaged_heap(path)
+        with pytest.raises(ValueError, match="heap of texts in it is damaged"):
+            read(path)
+
+
 @pytest.mark.slow
 def test_a_bomb_takes_no_memory(tmp_path):
     """In a process that may take 4 GiB of address space: refused, where numpy runs out."""

@@ -134,7 +134,7 @@ def denoiser(spectrum) -> Denoiser:
 
 
 def test_denoisers_come_back(tmp_path, denoiser):
-    path, denoiser = tmp_path / "denoiser.npz", replace(denoiser, iterations=30)
+    path, denoiser = tmp_path / "denoiser.npz", replace(denoiser, iterations=30, reach=5.5)
     write_denoiser(path, denoiser, DOMAIN, {"steps": 7})
     again, domain, header = read_denoiser(path)
     assert (again.network, domain, header["training"]) == (denoiser.network, DOMAIN, {"steps": 7})
@@ -159,7 +159,8 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
         "domain": {"pixel_arcmin": 0.29, "noise_std": [0.03, 0.4]},
     }
     write_weights(path, arrays, header)
-    assert read_denoiser(path)[0].iterations == 12  # of files that do not tell
+    old = read_denoiser(path)[0]
+    assert (old.iterations, old.reach) == (12, None)  # of files that do not tell
 
     def without(table: dict[str, Any], name: str) -> dict[str, Any]:
         return {key: value for key, value in table.items() if key != name}
@@ -184,6 +185,7 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
         ),
         "0 iterations": (arrays, header | {"iterations": 0}),
         "30.0 iterations": (arrays, header | {"iterations": 30.0}),
+        "a number in its header is 0.0": (arrays, header | {"reach": 0}),
         "10000000 iterations": (arrays, header | {"iterations": 10**7}),
         "to float": (arrays, header | {"domain": {"pixel_arcmin": 0.29, "noise_std": "ab"}}),
         "is -1": (arrays | {"spectrum": arrays["spectrum"] | {"c_ell": -np.ones(200)}}, header),

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxmap.hdf5files import check_dataset
+from jaxmap.hdf5files import attribute, check_dataset
 from jaxmap.machine import check_memory
 from jaxmap.texttables import content_of, opened, read_text, text_layout
 
@@ -179,7 +179,7 @@ def hdf5_columns(
                 return Table.read(file, path=key)
             if isinstance(node, h5py.Dataset):
                 return {name: node.fields(name)[:] for name in names}
-            return {n: Column(node[n][()], unit=_unit(node[n].attrs)) for n in names}
+            return {n: Column(node[n][()], unit=_unit(node[n])) for n in names}
 
     def stream(names: Sequence[str], rows: int) -> Iterator[Mapping[str, Any]]:
         from astropy.table import Column
@@ -198,7 +198,7 @@ def hdf5_columns(
                 longest = max(len(node[name]) for name in names)
                 parts = (
                     {
-                        name: Column(node[name][start : start + rows], unit=_unit(node[name].attrs))
+                        name: Column(node[name][start : start + rows], unit=_unit(node[name]))
                         for name in names
                     }
                     for start in range(0, longest, rows)
@@ -208,9 +208,9 @@ def hdf5_columns(
     return Columns(f"{path}[{key}]", tables[key], load, stream)
 
 
-def _unit(attributes: Mapping[str, Any]) -> str | None:
+def _unit(dataset: Any) -> str | None:
     """Unit in the attributes of a dataset: a string, bytes, or an array of one of these."""
-    value = np.ravel(attributes.get("unit", attributes.get("units", "")))
+    value = np.ravel(attribute(dataset, "unit", attribute(dataset, "units", "")))
     text = value[0] if value.size else ""
     return (text.decode("latin-1") if isinstance(text, bytes) else str(text)) or None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmap.hdf5files import check_dataset
+from jaxmap.hdf5files import attribute, check_dataset
 from jaxmap.reading.maps.mapfile import MapFile, choose, only
 from jaxmap.reading.tableformats import reading
 
@@ -58,5 +58,5 @@ def hdf5_datasets(path: Path, dataset: str | None) -> MapFile:
 
 
 def _pixel_arcmin(file: Any, name: str) -> float | None:
-    value = file[name].attrs.get("pixel_arcmin", file.attrs.get("pixel_arcmin"))
+    value = attribute(file[name], "pixel_arcmin", attribute(file, "pixel_arcmin"))
     return None if value is None else float(value)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmap.hdf5files import check_dataset
+from jaxmap.hdf5files import check_dataset, text_attribute
 from jaxmap.reading.maps.mapfile import MapFile, refuse_dataset
 from jaxmap.reading.tableformats import reading
 
@@ -37,7 +37,7 @@ def simulated_maps(path: Path, dataset: str | None) -> MapFile:
         check_dataset(file["convergence"], path, planes=True)
         num, *shape = file["convergence"].shape
         first = int(file.attrs["first_map"])
-        recipe = json.loads(file.attrs["record"])["recipe"]
+        recipe = json.loads(text_attribute(file, "record"))["recipe"]
         (rows, columns), (ny, nx) = recipe["sky_shape"], shape
         maps_per_sky = (rows // ny) * (columns // nx)
         tiles = [Tile(recipe["seed"], n // maps_per_sky, n) for n in range(first, first + num)]
