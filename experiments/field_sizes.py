@@ -130,7 +130,7 @@ def draw(figures: dict[str, Any]) -> Any:
             )
         axes.axhline(1, color="0.5", linewidth=0.8)
         axes.set_xscale("log")
-        axes.set_ylim(0.88, 1.12)
+        axes.set_ylim(0.88, 1.2)
         axes.set_xlabel(r"multipole $\ell$")
         what = "COSMOS data" if kind == "data" else "no data"
         axes.set_title(f"{what}, noise {level}")

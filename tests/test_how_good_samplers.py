@@ -48,6 +48,25 @@ def test_samplers_on_posteriors_that_are_known():
     )
 
 
+def test_slopes_by_size_of_field():
+    figures = results("field_sizes")
+    assert figures["weights"] == results("calibration")["weights"]
+    assert figures["bands"][1:5] == [1200, 2400, 4800, 9600]
+    told = {}
+    for side, rows in figures["by_side"].items():
+        row = rows["data"]["2.0"]["denoiser"]
+        told[side] = [
+            f"{value:.3f} ± {error:.3f}"
+            for value, error in zip(row["slope"], row["error"], strict=True)
+        ]
+    for side, words in {
+        "128": "{}, {} and {} at ℓ 1200 to 9600 on fields of 128²",
+        "192": "{}, {} and {} on 192²",
+        "360": "360², {}, {} and {}, but {} and {} above",
+    }.items():
+        assert words.format(*told[side][1:]) in PAGE
+
+
 def test_denoising_of_white_noise():
     figures = results("denoiser")
     prior, ktng = figures["prior"], figures["ktng_prior"]

@@ -40,8 +40,10 @@ TOLERANCE = {
     "hong": 1e-4,
 }
 """Of the maps, relative to their rms. A hard threshold decides anew what is next to it (`ksplus`),
-iterations stop at 1e-5 (`wiener`) and 1e-3 (`glimpse`, `mcalens`) of their equations. Samples are
-left out: keys give other numbers in another precision."""
+iterations stop at 1e-5 (`wiener`) and 1e-3 (`glimpse`, `mcalens`) of their equations."""
+
+SAMPLES = {"dlposterior": 1e-4, "dlposterior-gibbs": 1e-4, "dlposterior-hmc": 1e-4}
+"""Of two samples each, given the same random numbers."""
 
 
 @pytest.fixture
@@ -82,12 +84,41 @@ def test_maps_in_both_precisions(name, both):
     assert apart < TOLERANCE[name]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_in_both_precisions(name, both, monkeypatch):
+    """Keys give other numbers in another precision: here all are drawn in float32."""
+
+    def in_float32(draw):
+        def drawn(key, shape=(), dtype=float, *bounds):
+            bounds = [jnp.asarray(bound, jnp.float32) for bound in bounds]
+            return draw(key, shape, jnp.float32, *bounds).astype(dtype)
+
+        return drawn
+
+    jax.clear_caches()
+    for draw in (jax.random.normal, jax.random.uniform):
+        monkeypatch.setattr(jax.random, draw.__name__, in_float32(draw))
+    found = {}
+    for x64 in (False, True):
+        jax.config.update("jax_enable_x64", x64)
+        found[x64] = np.asarray(ESTIMATORS[name]()(KEY, survey()).samples)
+    jax.clear_caches()
+    assert found[False].dtype == np.float32 and found[True].dtype == np.float64
+    apart = np.sqrt(np.mean((found[False] - found[True]) ** 2) / np.mean(found[True] ** 2))
+    assert apart < SAMPLES[name]
+    other = np.sqrt(np.mean((found[True][0] - found[True][1]) ** 2) / np.mean(found[True] ** 2))
+    assert other > 0.1, "two samples are further apart"
+
+
 def test_documented_tolerances():
     """The table of the page on what is exact is the one that is tested."""
     page = Path(__file__).parents[1] / "docs" / "explanation" / "exact_and_approximate.md"
     _, part = page.read_text(encoding="utf-8").split("## Reproducibility")
     rows = re.findall(r"^\| `([\w-]+)` \| ([\d.]+) % \|$", part, re.M)
     assert {name: float(value) / 100 for name, value in rows} == pytest.approx(TOLERANCE)
+    (least,) = set(SAMPLES.values())
+    assert f"the same random numbers, samples agree to {100 * least:g} %" in part
 
 
 @pytest.mark.slow
