@@ -173,3 +173,13 @@ def test_names_in_docstrings_and_pages_resolve():
             home, _, cls = module.rpartition(".")
             fields = getattr(pkgutil.resolve_name(home), cls, None)
             assert attribute in getattr(fields, "__annotations__", {}), name
+
+
+def test_every_experiment_is_listed():
+    page = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    scripts = [
+        path for path in (ROOT / "experiments").glob("*.py") if "__main__" in path.read_text()
+    ]
+    assert len(scripts) > 40
+    for script in scripts:
+        assert f"experiments/{script.name}" in page, script.name
