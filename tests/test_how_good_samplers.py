@@ -48,6 +48,13 @@ def test_samplers_on_posteriors_that_are_known():
     )
 
 
+def test_the_mean_of_samples_is_that_of_the_denoiser():
+    gap = results("number_of_samples")["one_shot_gap"]
+    said = f"beyond chance is {gap['value'] ** 0.5:.3f} of the spread (mean square {pm(gap, 4)};"
+    assert said in PAGE
+    assert gap["value"] + 3 * gap["error"] < 0.1**2
+
+
 def test_slopes_by_size_of_field():
     figures = results("field_sizes")
     assert figures["weights"] == results("calibration")["weights"]
