@@ -80,7 +80,7 @@ def test_training_beats_the_wiener_filter_on_other_maps(tmp_path):
 
 
 @pytest.mark.release
-def test_a_training_may_start_from_another(tmp_path):
+def test_a_training_may_start_from_another(tmp_path, caplog):
     """From the parameters of a file; refused if they are of a network of another shape."""
     settings = training_from(TABLE)
     task = toy_task(settings)
@@ -94,6 +94,10 @@ def test_a_training_may_start_from_another(tmp_path):
         strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert "logarithm" not in caplog.text
+    write_denoiser(tmp_path / "old.npz", replace(denoiser, reach=None), Domain(0.29, (0.1, 1)), {})
+    toy_task(training_from({**table, "start": str(tmp_path / "old.npz")}))
+    assert "now sees them by their logarithm" in caplog.text
     with pytest.raises(ValueError, match=r"channels \(8,\) and 1 blocks; give \[network\]"):
         toy_task(training_from({**table, "network": {"channels": [4]}}))
     with pytest.raises(ValueError, match="nowhere"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ from jaxmap.training.layouts import Fields, Layout, cut_field
 from jaxmap.training.loop import Task
 from jaxmap.training.noise import KINDS, NoiseRanges, draw_precision
 from jaxmap.training.settings import Training
+
+log = logging.getLogger(__name__)
 
 LEVEL_EDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 3.0)
 """Bins of the prior's noise level in the log."""
@@ -44,6 +47,12 @@ def _first_denoiser(settings: Training, spectrum: PowerSpectrum) -> Denoiser:
         raise ValueError(
             f"start is {settings.start!r}, a network of channels {given.network.channels} and "
             f"{given.network.blocks} blocks; give [network] the same, or leave out start"
+        )
+    if given.reach != fresh.reach:
+        log.warning(
+            "the network of %s saw high peaks as they are, and now sees them by their logarithm: "
+            "its loss will be higher at first",
+            settings.start,
         )
     return replace(fresh, params=given.params)
 
