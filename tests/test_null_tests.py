@@ -97,7 +97,9 @@ def test_p_values_without_and_with_b_modes(observed, spectrum):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sky", [{}, {"e": 2.0, "skewed": True}], ids=str)
+@pytest.mark.parametrize(
+    "sky", [pytest.param({}, marks=pytest.mark.release), {"e": 2.0, "skewed": True}], ids=str
+)
 def test_p_values_are_uniform(observed, spectrum, sky):
     """Of 150 skies, by Kolmogorov and Smirnov (p-values spread over their steps at random), and
     their smallest by the binomial law: beyond 0.001. The controls: B modes as large as the

@@ -84,8 +84,13 @@ def test_maps_in_both_precisions(name, both):
     assert apart < TOLERANCE[name]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "dlposterior" else pytest.mark.release)
+        for name in SAMPLES
+    ],
+)
 def test_samples_in_both_precisions(name, both, monkeypatch):
     """Keys give other numbers in another precision: here all are drawn in float32."""
 

@@ -54,7 +54,7 @@ def test_known_coefficients_of_a_delta():
     np.testing.assert_allclose(bands[1], smooth - smoother, atol=1e-15)
 
 
-@pytest.mark.parametrize("shape", [(16, 16), pytest.param((17, 14), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shape", [(16, 16), pytest.param((17, 14), marks=pytest.mark.release)])
 def test_noise_of_coefficients_is_that_of_realisations(shape):
     """Mean over pixels of the variance ratio within 5 standard errors, behind a ragged mask; the
     same with half the weight in one component is noticed."""

@@ -235,7 +235,10 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "method"), [("deepmass-survey", "deepmass"), ("gan", "gan")])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("deepmass-survey", "deepmass"), pytest.param("gan", "gan", marks=pytest.mark.release)],
+)
 def test_train_and_map(folder, kind, method, capsys, caplog):
     """From a catalogue to a network for it, and to its map, without a warning; with one for half
     of the galaxies."""
