@@ -66,6 +66,8 @@ def text_attribute(file: Any, name: str) -> str:
         ValueError: if it is not, or lies in a damaged heap.
     """
     text = attribute(file, name)
+    if isinstance(text, bytes):  # of a fixed length
+        text = text.decode()
     if not isinstance(text, str):
         raise ValueError(f"its attribute {name!r} is {type(text).__name__}, expected a text")
     return text

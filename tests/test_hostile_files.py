@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -243,6 +244,11 @@ def test_hdf5_whose_texts_never_end(tmp_path):
         for name in ("ra", "dec", "e1", "e2"):
             file.create_dataset(name, data=["0.1", "0.2"], dtype=h5py.string_dtype())
     assert read_samples(samples)[0].shape == (3, 2, 2) and len(read_shear(galaxies)) == 9
+    fixed = tmp_path / "fixed.nc"
+    shutil.copy(samples, fixed)
+    with h5py.File(fixed, "r+") as file:
+        file.attrs["grid"] = np.bytes_(file.attrs["grid"])
+    assert read_samples(fixed)[0].shape == (3, 2, 2)
     for path, read in ((samples, read_samples), (galaxies, read_shear), (words, read_shear)):
         damaged_heap(path)
         with pytest.raises(ValueError, match="heap of texts in it is damaged"):
