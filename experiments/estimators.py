@@ -4,10 +4,11 @@ Fields are of the light cone with keys that no training used, on the benchmark's
 with its noise; each estimator sees the same data, and ratios are to the exact Wiener filter of the
 same field. GLIMPSE and MCALens are also run for other thresholds on the first fields, which is
 where their defaults come from, never on the benchmark. The rows of a field are kept in
-`runs/estimators` as they come, so that a stopped run goes on; `--fresh METHOD` scores a method anew
-(after a new training). The published DeepMass and the conditional GAN are for one survey each: give
-their weights, of ``training/deepmass_benchmark.toml`` and ``gan_benchmark.toml``. Writes
-results/estimators.json, estimators_g1.png (Remy et al., Fig. G.1).
+`runs/estimators` as they come, so that a stopped run goes on; `--only METHODS` scores these anew
+(after a new training), leaves the figures of the others as they are, and makes no picture. The
+published DeepMass and the conditional GAN are for one survey each: give their weights, of
+``training/deepmass_benchmark.toml`` and ``gan_benchmark.toml``. Writes results/estimators.json,
+estimators_g1.png (Remy et al., Fig. G.1).
 """
 
 from __future__ import annotations
@@ -80,7 +81,12 @@ def methods_for(spectrum: PowerSpectrum, phase, options) -> dict[str, Estimator]
     if options.gan:
         generator, survey, _ = read_generator(options.gan)
         methods["gan"] = ConditionalGAN(generator, survey, num_samples=8)
-    return methods
+    return {name: method for name, method in methods.items() if wanted(name, options)}
+
+
+def wanted(name: str, options) -> bool:
+    """Is this method to be scored? The Wiener filter always is, for it is the measure of all."""
+    return not options.only or name in {"wiener", *options.only.split(",")}
 
 
 def main() -> None:
@@ -89,7 +95,7 @@ def main() -> None:
         num={"type": int, "default": 50, "help": "simulated fields (default: %(default)s)"},
         survey_deepmass={"type": Path, "help": "weights of the published DeepMass"},
         gan={"type": Path, "help": "weights of a conditional GAN"},
-        fresh={"default": "", "help": "a method whose kept rows are not to be used"},
+        only={"default": "", "help": "methods with commas between them; the others stay"},
         runs={"type": Path, "default": HERE.parent / "runs" / "estimators"},
     )
     case = read_case(real_data(options) / "ktng" / "table1.npz")
@@ -98,9 +104,28 @@ def main() -> None:
     num = 2 if options.quick else options.num
     rows = [field_rows(number, case, kept, options) for number in range(num)]
     figures: dict[str, Any] = {"fields": num, "simulated": summary(rows)}
-    figures["thresholds"] = thresholds(case, 1 if options.quick else 2, options)
+    if not options.only:
+        figures["thresholds"] = thresholds(case, 1 if options.quick else 2, options)
     figures["table1"] = on_benchmark(case, options)
+    if options.only:
+        figures = put_into(json.loads((options.out / "estimators.json").read_text()), figures)
     save(options, "estimators", figures)
+
+
+def put_into(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The figures of an earlier run with the rows of this one in their places."""
+    if before["fields"] != now["fields"]:
+        raise SystemExit(
+            f"the earlier figures are of {before['fields']} fields, these of {now['fields']}; "
+            "give that number (--num)"
+        )
+    return {
+        "run_seconds": before["run_seconds"],
+        "fields": now["fields"],
+        "simulated": before["simulated"] | now["simulated"],
+        "thresholds": before["thresholds"],
+        "table1": before["table1"] | now["table1"],
+    }
 
 
 def field_of(number: int, case: Case, seed: int) -> tuple[jax.Array, ShearMap]:
@@ -121,7 +146,7 @@ def field_rows(number: int, case: Case, kept: Path, options) -> dict[str, dict[s
     """RMSE, r and seconds of every method on one field; kept in a file."""
     path = kept / f"{options.seed}-{number:04d}.json"
     rows = json.loads(path.read_text()) if path.exists() else {}
-    rows.pop(options.fresh, None)
+    rows = {name: row for name, row in rows.items() if name not in options.only.split(",")}
     methods = methods_for(sky_power(), spin2_phase, options)
     if methods.keys() <= rows.keys():
         return rows
@@ -198,13 +223,15 @@ def on_benchmark(case: Case, options) -> dict[str, Any]:
     plain = Sparse(
         3.0, num_reweightings=0, debias=False, with_b_mode=False, margin=0, phase=two_map_phase
     )
-    if not options.quick:
+    if not options.quick and not options.only:
         methods["glimpse 3 plain"] = plain
         methods["glimpse 3"] = replace(plain, num_reweightings=2, debias=True)
-    denoiser, domain, _ = read_denoiser(None)
-    methods["dlposterior"] = SampledPosterior(
-        denoiser, Diffusion(), 2 if options.quick else 32, domain=domain, margin=0
-    )
+    if wanted("dlposterior", options):
+        denoiser, domain, _ = read_denoiser(None)
+        num_samples = 2 if options.quick else 32
+        methods["dlposterior"] = SampledPosterior(
+            denoiser, Diffusion(), num_samples, domain=domain, margin=0
+        )
     maps: dict[str, np.ndarray] = {}
 
     def keeping(name: str, method: Estimator) -> Estimator:
@@ -222,7 +249,8 @@ def on_benchmark(case: Case, options) -> dict[str, Any]:
     for name, (rmse, r) in PUBLISHED.items():
         if name in rows:
             rows[name] |= {"published_rmse_A": rmse, "published_r_A": r}
-    draw_methods(options.out / "estimators_g1.png", case, maps)
+    if not options.only:
+        draw_methods(options.out / "estimators_g1.png", case, maps)
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,12 @@ from jaxmap.simulation.response import ShearResponse
 from jaxmap.simulation.streaming import build_simulator
 from jaxmap.spectra import PowerSpectrum
 
+log = logging.getLogger(__name__)
+
 SIZE = (128, 128)
 REPORT, FIGURE = "report.json", "calibration.png"
+SMALL_ARCMIN = 60.0
+"""Periodic fields below this judge a network trained on larger skies (`field_sizes.py`)."""
 
 
 def run_calibrate(options: argparse.Namespace) -> int:
@@ -64,6 +69,8 @@ def run_calibrate(options: argparse.Namespace) -> int:
         recipe.grid.pixel_arcmin, recipe.redshifts, recipe.cosmology, recipe.baryons
     )
     margin = None if options.cut else 0
+    if options.method == "dlposterior":
+        _warn_of_small_skies(recipe)
     check_map_memory(options.method, recipe.grid.shape, margin, options.num_samples or 0)
     estimator = _estimator(options, spectrum, margin)
     record = origin(options, Path(options.mask_from) if options.mask_from else None)
@@ -96,6 +103,19 @@ def run_calibrate(options: argparse.Namespace) -> int:
         print(describe(report))
         print(f"Wrote {out}/{REPORT} and {FIGURE}.")
     return 0
+
+
+def _warn_of_small_skies(recipe: MapRecipe) -> None:
+    side = min(recipe.sky.shape) * recipe.sky.pixel_arcmin
+    if side < SMALL_ARCMIN:
+        log.warning(
+            "the simulated skies are periodic after %.0f arcmin, and lack the long modes of larger "
+            "ones, which a network may have been trained on: the power of its samples can be off "
+            "by some per cent here and right on the sky; take fields of %.0f arcmin or more "
+            "(--size), or cut them from larger skies (--cut)",
+            side,
+            SMALL_ARCMIN,
+        )
 
 
 def _run_intervals(options: argparse.Namespace) -> int:

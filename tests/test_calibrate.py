@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from jaxmap import calibrate_flags, simulate_flags
+from jaxmap.calibrate_command import _warn_of_small_skies
 from jaxmap.calibration.checkpoint import FIELDS, open_records
 from jaxmap.calibration.intervals import score_fields
 from jaxmap.calibration.mocks import MockFields, middle_of_survey, shrunk_to
@@ -210,6 +211,15 @@ def test_the_command(tmp_path, capsys):
 
 def test_flags_agree_with_what_they_name():
     assert set(calibrate_flags.SKIES.values()) == set(simulate_flags.KINDS)
+
+
+def test_small_skies_judge_networks_unfairly(caplog):
+    """Said of skies that repeat within a degree, and of those alone."""
+    for sky_shape in ((60, 140), (128, 128)):
+        _warn_of_small_skies(map_recipe(Grid((60, 60), 0.5), "lognormal", sky_shape=sky_shape))
+    assert [record.getMessage()[:50] for record in caplog.records] == [
+        "the simulated skies are periodic after 30 arcmin, "
+    ]
 
 
 @pytest.mark.release

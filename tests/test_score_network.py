@@ -49,7 +49,8 @@ def images(shape, dtype=float):
 
 
 def test_size_and_cost_are_those_of_the_published_network():
-    """2 982 177 parameters, 56 GFLOP a map of 360 x 360 pixels (method.md, Sect. 3)."""
+    """2 982 177 parameters, 56 GFLOP a map of 360 x 360 pixels (method.md, Sect. 3), and up to 3 %
+    more for the rim that every convolution wraps around."""
     network = ScoreUNet()
     params = jax.eval_shape(lambda key: initialise_score(network, key), jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 2_982_177
@@ -57,7 +58,7 @@ def test_size_and_cost_are_those_of_the_published_network():
     image = jax.ShapeDtypeStruct((360, 360), np.float32)
     full = jax.jit(lambda params, x, g: residual_score(network, params, x, g, 0.1))
     cost = full.lower(params, image, image).cost_analysis()
-    np.testing.assert_allclose(cost["flops"], 56e9, rtol=0.01)
+    assert 56e9 < cost["flops"] < 1.03 * 56e9
 
 
 @pytest.mark.slow

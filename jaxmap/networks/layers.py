@@ -12,6 +12,9 @@ from flax import linen as nn
 class PeriodicConv(nn.Module):
     """Convolution that wraps around the edges, as the FFT operators do.
 
+    The image is lengthened by its own other edge, convolved to its full size, and cut. XLA on a CPU
+    is up to five times slower at a convolution that gives the inner part alone (``VALID``).
+
     Args:
         channels: of the output.
         width: side of the kernel, odd.
@@ -26,18 +29,19 @@ class PeriodicConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        if self.width > 1:
-            half = self.width // 2
-            x = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), mode="wrap")
+        half = self.width // 2
+        ny, nx = x.shape[1:3]
+        x = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), mode="wrap")
         kernel = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
-        return nn.Conv(
+        x = nn.Conv(
             self.channels,
             (self.width, self.width),
-            padding="VALID",
+            padding="SAME",
             use_bias=self.bias,
             kernel_init=kernel,
             dtype=x.dtype,
         )(x)
+        return x[:, half : half + ny, half : half + nx]
 
 
 class ChannelAffine(nn.Module):
