@@ -2,11 +2,12 @@ r"""The heteroscedastic denoiser: posterior mean of a map for any noise, exact G
 
 .. math::
     D(t, v) = E[\kappa \mid t = A\kappa + N(0, \mathrm{diag}\, v)]
-            = m_W(t, v) + c \, F_\theta(m_W, u, c, \Lambda)
+            = m_W(t, v) + H * c \, F_\theta(m_W, u, c, \Lambda)
 
-with the Wiener mean :math:`m_W`, the scale :math:`c` of its error, and a network
-:math:`F_\theta` that is zero before training. With v the noise of a survey this is the posterior
-mean of the convergence. With v constant it is the prior's denoiser, and
+with the Wiener mean :math:`m_W`, the scale :math:`c` of its error, a network :math:`F_\theta` that
+is zero before training, and a filter :math:`H(\ell) = 1 - e^{-\ell^2\sigma_H^2/2}` that leaves
+scales larger than the network sees at once to the Wiener filter. With v the noise of a survey this
+is the posterior mean of the convergence. With v constant it is the prior's denoiser, and
 :math:`(D - x)/\sigma^2` the score of the prior convolved with :math:`N(0, \sigma^2)`.
 
 Data enter only through :math:`\Lambda = 1/v` and :math:`b = \mathrm{Re}\, A^\dagger \Lambda t`, all
@@ -37,7 +38,7 @@ _LOCAL_PIXELS = 3.0  # over which the noise around a pixel is averaged, a Gaussi
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Denoiser:
-    """A trained network with the Gaussian prior that it corrects.
+    r"""A trained network with the Gaussian prior that it corrects.
 
     Args:
         params: of the network, nested dictionaries of arrays.
@@ -47,6 +48,8 @@ class Denoiser:
         reach: up to which the network sees maps as they are, in units of their standard deviation;
             beyond, their logarithm, so that peaks higher than any of its training cannot make its
             correction grow as they do. None for networks trained without that.
+        correction_pixels: :math:`\sigma_H` in pixels. A sampler feels small errors on large scales
+            at every level of noise; a mean square error hardly does. None for no filter.
     """
 
     params: Any
@@ -54,6 +57,7 @@ class Denoiser:
     network: ResidualUNet = field(default=ResidualUNet(), metadata={"static": True})
     iterations: int = field(default=12, metadata={"static": True})
     reach: float | None = field(default=4.0, metadata={"static": True})
+    correction_pixels: float | None = field(default=24.0, metadata={"static": True})
 
 
 class Denoised(NamedTuple):
@@ -103,7 +107,11 @@ def denoise(denoiser: Denoiser, information: jax.Array, weight: jax.Array, grid:
         information, weight, grid, prior, wiener, denoiser.reach
     )
     image, log_std = evaluate(denoiser.network, denoiser.params, features, conditions)
-    return Denoised(wiener + scale * image, scale * jnp.exp(log_std), wiener, scale)
+    correction = scale * image
+    if denoiser.correction_pixels is not None:
+        widest = denoiser.correction_pixels * grid.pixel_arcmin
+        correction = correction - gaussian_smooth(correction, grid, widest)
+    return Denoised(wiener + correction, scale * jnp.exp(log_std), wiener, scale)
 
 
 def _network_inputs(

@@ -57,6 +57,7 @@ def write_denoiser(
         "network": network,
         "iterations": denoiser.iterations,
         "reach": denoiser.reach,
+        "correction_pixels": denoiser.correction_pixels,
         "domain": asdict(domain),
         "training": training,
     }
@@ -88,7 +89,8 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
             lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), arrays["network"]
         )
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-        denoiser = Denoiser(params, spectrum, network, iterations_of(header), _reach_of(header))
+        limits = [_if_told(header, name) for name in ("reach", "correction_pixels")]
+        denoiser = Denoiser(params, spectrum, network, iterations_of(header), *limits)
     return denoiser, domain, header
 
 
@@ -104,10 +106,10 @@ def iterations_of(header: dict[str, Any]) -> int:
     return iterations
 
 
-def _reach_of(header: dict[str, Any]) -> float | None:
-    """`Denoiser.reach`, which networks of earlier versions have not."""
-    reach = header.get("reach")
-    return None if reach is None else above_zero(reach)
+def _if_told(header: dict[str, Any], name: str) -> float | None:
+    """A field of `Denoiser` that networks of earlier versions have not."""
+    value = header.get(name)
+    return None if value is None else above_zero(value)
 
 
 def warn_outside(domain: Domain, data: ShearMap) -> None:

@@ -13,7 +13,7 @@ import pytest
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser, denoise, denoise_shear
 from jaxmap.gaussian_posterior import solve_conjugate_gradient, solve_information
-from jaxmap.grid import Grid
+from jaxmap.grid import ARCMIN, Grid
 from jaxmap.networks.unet import ResidualUNet, evaluate, initialise
 from jaxmap.operators import shear_from_convergence
 from jaxmap.prior import GaussianPrior
@@ -106,6 +106,21 @@ def test_peaks_beyond_its_reach_move_a_network_little(stirred):
         sizes[reach] = [float(jnp.std(one.mean - one.wiener)) for one in (usual, huge)]
     assert sizes[4.0][1] < 5 * sizes[4.0][0]
     assert sizes[None][1] > 50 * sizes[None][0]
+
+
+def test_large_scales_are_left_to_the_wiener_filter(stirred):
+    """The correction, mode by mode, is that without the filter times 1 - exp(-l^2 sigma^2 / 2)."""
+    data = data_on(GRIDS[0])
+    found = {
+        pixels: apply_shear(replace(stirred, correction_pixels=pixels), data)
+        for pixels in (None, 2.5)
+    }
+    modes = [jnp.fft.fft2(one.mean - one.wiener) for one in (found[None], found[2.5])]
+    at = np.abs(data.grid.ell()) * 2.5 * data.grid.pixel_arcmin * ARCMIN
+    expected = modes[0] * (1 - np.exp(-(at**2) / 2))
+    np.testing.assert_allclose(modes[1], expected, atol=1e-10 * float(jnp.max(jnp.abs(modes[0]))))
+    assert float(jnp.max(jnp.abs(modes[1] - modes[0]))) > 0.01 * float(jnp.max(jnp.abs(modes[0])))
+    np.testing.assert_array_equal(found[None].std, found[2.5].std)
 
 
 def test_default_iterations_suffice_for_a_survey(silent, spectrum):

@@ -16,6 +16,7 @@ from jaxmap.posterior import (
     sample_diffusion,
 )
 from jaxmap.prior import GaussianPrior
+from jaxmap.samplers import Diffusion
 from jaxmap.sampling.diffusion import ancestral, integrate, noise_levels
 from jaxmap.spectra import mode_variance
 
@@ -146,22 +147,53 @@ def test_same_key_same_sample_in_any_batch(data):
 
 
 def test_steps_of_any_length_are_of_second_order():
-    """Levels in uneven steps, and a power that the steps do not know: half the steps, four times
+    """Levels in uneven steps, and a power that the steps do not know: twice the steps, a quarter of
     the error, but for the first step and the last, which is short."""
     power, start = 0.3, jnp.ones(GRID.shape)
 
-    def error(num_steps):
+    def error(num_steps, differences):
         # Steps in turn as long and three times as long, in the logarithm.
         lengths = np.resize([1.0, 3.0], num_steps)
         fallen = np.concatenate([[0], np.cumsum(lengths) / lengths.sum()])
         levels = jnp.asarray(2.0 * (1e-4 / 2.0) ** fallen)
         found = integrate(
-            lambda x, s: x * power / (power + s**2), start, levels, jnp.zeros(GRID.shape)
+            lambda x, s: x * power / (power + s**2),
+            start,
+            levels,
+            jnp.zeros(GRID.shape),
+            differences,
         )
         return abs(float(found[0, 0]) / np.sqrt(power / (power + 4)) - 1)
 
-    errors = np.array([error(32), error(64), error(128)])
-    assert np.all(errors[:-1] / errors[1:] > 3) and errors[-1] < 0.01
+    for differences in (1, 2):
+        errors = np.array([error(number, differences) for number in (32, 64, 128)])
+        assert np.all(errors[:-1] / errors[1:] > 3) and errors[-1] < 0.01
+
+
+def test_a_second_difference_lessens_the_error():
+    """Pixels of two values with scatter, whose denoiser is known, against 4000 levels: less than
+    half the error with 18 levels, less than a quarter with 36, with no more evaluations."""
+    apart, scatter = 0.1, 0.03
+
+    def denoise(x, s):
+        total = scatter**2 + s**2
+        centre = apart * jnp.tanh(apart * x / total)
+        return (scatter**2 * x + s**2 * centre) / total
+
+    start = 2 * jax.random.normal(jax.random.key(0), GRID.shape)
+    power = jnp.full(GRID.shape, apart**2 + scatter**2)
+
+    def error(num_steps, differences):
+        found, exact = (
+            integrate(denoise, start, noise_levels(number), power, differences)
+            for number in (num_steps, 4000)
+        )
+        return float(jnp.sqrt(jnp.mean((found - exact) ** 2)))
+
+    assert error(18, 2) < error(18, 1) / 2
+    assert error(36, 2) < error(36, 1) / 4
+    with pytest.raises(ValueError, match="differences is 3; expected 1 or 2"):
+        Diffusion(differences=3)
 
 
 def test_the_noise_of_an_ancestral_path():

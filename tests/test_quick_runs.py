@@ -36,6 +36,19 @@ def test_cluster_detection(shared, tmp_path):
 
 
 @pytest.mark.release
+def test_integrator(shared, tmp_path):
+    """Two differences err by less than one, and four times the levels, the control, hardly."""
+    figures = run("integrator", shared, tmp_path)
+    assert_as_full("integrator", figures, tmp_path)
+    off = {
+        name: max(row["square_of_difference"])
+        for name, row in figures["levels and differences"].items()
+    }
+    assert off["9 levels, 2"] < off["9 levels, 1"] / 2
+    assert off["36 levels, 2"] < off["9 levels, 2"] / 30
+
+
+@pytest.mark.release
 def test_dynamics(shared, tmp_path):
     """M-sigma of clusters without interlopers has the slope of virialised haloes, 1/3; interlopers
     flatten it, and make it the worst of all methods."""

@@ -134,7 +134,8 @@ def denoiser(spectrum) -> Denoiser:
 
 
 def test_denoisers_come_back(tmp_path, denoiser):
-    path, denoiser = tmp_path / "denoiser.npz", replace(denoiser, iterations=30, reach=5.5)
+    path = tmp_path / "denoiser.npz"
+    denoiser = replace(denoiser, iterations=30, reach=5.5, correction_pixels=11.0)
     write_denoiser(path, denoiser, DOMAIN, {"steps": 7})
     again, domain, header = read_denoiser(path)
     assert (again.network, domain, header["training"]) == (denoiser.network, DOMAIN, {"steps": 7})
@@ -160,7 +161,8 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
     }
     write_weights(path, arrays, header)
     old = read_denoiser(path)[0]
-    assert (old.iterations, old.reach) == (12, None)  # of files that do not tell
+    told = (old.iterations, old.reach, old.correction_pixels)
+    assert told == (12, None, None)  # of files that do not tell
 
     def without(table: dict[str, Any], name: str) -> dict[str, Any]:
         return {key: value for key, value in table.items() if key != name}
@@ -186,6 +188,7 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
         "0 iterations": (arrays, header | {"iterations": 0}),
         "30.0 iterations": (arrays, header | {"iterations": 30.0}),
         "a number in its header is 0.0": (arrays, header | {"reach": 0}),
+        "a number in its header is -1.0": (arrays, header | {"correction_pixels": -1}),
         "10000000 iterations": (arrays, header | {"iterations": 10**7}),
         "to float": (arrays, header | {"domain": {"pixel_arcmin": 0.29, "noise_std": "ab"}}),
         "is -1": (arrays | {"spectrum": arrays["spectrum"] | {"c_ell": -np.ones(200)}}, header),

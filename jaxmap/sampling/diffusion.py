@@ -30,17 +30,26 @@ def noise_levels(
 
 
 def integrate(
-    denoise: Denoise, start: jax.Array, levels: jax.Array, variance: jax.Array
+    denoise: Denoise,
+    start: jax.Array,
+    levels: jax.Array,
+    variance: jax.Array,
+    differences: int = 1,
 ) -> jax.Array:
     r"""Carry a field from the first level of noise to none.
 
     .. math::
         m_i = x_i + \frac{V + s_i^2}{s_i^2} (D_i - x_i), \qquad
-        \bar m_i = m_i + \tfrac12 \frac{h_i}{h_{i-1}} (m_i - m_{i-1}), \qquad
         x_{i+1} = \bar m_i + \sqrt{\frac{V + s_{i+1}^2}{V + s_i^2}} (x_i - \bar m_i)
 
-    with :math:`h_i = \ln s_i / s_{i+1}` and products in Fourier space: an exponential integrator of
-    second order, first in its first step and its last, which leads to 0.
+    with products in Fourier space, and :math:`\bar m_i` the mean over the step of the polynomial in
+    :math:`\ln s` through :math:`m_i, m_{i-1}` and, with two differences, :math:`m_{i-2}`: for equal
+    steps
+
+    .. math:: \bar m_i = m_i + \tfrac12 \nabla m_i + \tfrac5{12} \nabla^2 m_i
+
+    An exponential multistep integrator of second order, with two differences of smaller error; of
+    first order in its first step, which has no predecessor, and its last, which leads to 0.
 
     Args:
         denoise: the denoiser; evaluated once per level.
@@ -48,36 +57,53 @@ def integrate(
         levels: :math:`s_i`, descending, shape ``(n,)``.
         variance: V per Fourier mode, shape ``(ny, nx)``; 0 leads to the implicit probabilistic
             ("DDIM") step. Only the accuracy depends on it, not the target.
+        differences: 1 or 2.
 
     Returns:
         The clean field, shape ``(ny, nx)``.
     """
-    return integrate_watched(denoise, start, levels, variance)[0]
+    return integrate_watched(denoise, start, levels, variance, differences)[0]
 
 
 def integrate_watched(
-    denoise: Denoise, start: jax.Array, levels: jax.Array, variance: jax.Array
+    denoise: Denoise,
+    start: jax.Array,
+    levels: jax.Array,
+    variance: jax.Array,
+    differences: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
     """`integrate`, and whether the field was finite after each level, shape ``(n,)``."""
 
     def advance(
-        carry: tuple[jax.Array, jax.Array], steps: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        field, before = carry
-        level, lower, ratio = steps
+        carry: tuple[jax.Array, jax.Array, jax.Array], step: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+        field, before, slope_before = carry
+        level, lower, rate, of_slope, of_bend = step
         toward = denoise(field, level) - field
         mean = field + _filtered(toward, 1 + variance / level**2)
-        ahead = mean + 0.5 * ratio * (mean - before)
+        slope = rate * (mean - before)
+        ahead = mean + of_slope * slope + of_bend * (slope - slope_before)
         shrink = jnp.sqrt((variance + lower**2) / (variance + level**2))
         cleaner = ahead + _filtered(field - ahead, shrink)
-        return (cleaner, mean), jnp.all(jnp.isfinite(cleaner))
+        return (cleaner, mean, slope), jnp.all(jnp.isfinite(cleaner))
 
-    step = jnp.log(levels[:-1] / levels[1:])
-    # First order where the first step has no predecessor, and the last no finite length.
-    ratio = jnp.concatenate([jnp.zeros(1), step[1:] / step[:-1], jnp.zeros(1)])
-    lower = jnp.append(levels[1:], 0)
-    (field, _), finite = jax.lax.scan(advance, (start, start), (levels, lower, ratio))
+    steps = (levels, jnp.append(levels[1:], 0), *_extrapolation(levels, differences))
+    (field, *_), finite = jax.lax.scan(advance, (start, start, jnp.zeros_like(start)), steps)
     return field, finite
+
+
+def _extrapolation(levels: jax.Array, differences: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Factors that make of :math:`m_i - m_{i-1}` a slope in ln s, and of slope and change of slope
+    the mean over the next step; 0 where there are too few predecessors, and in the last step."""
+    step = jnp.log(levels[:-1] / levels[1:])
+    rate = jnp.concatenate([jnp.zeros(1), 1 / step])
+    of_slope = jnp.concatenate([jnp.zeros(1), step[1:] / 2, jnp.zeros(1)])
+    of_bend = jnp.zeros_like(levels)
+    if differences == 2:
+        last, now = step[1:-1], step[2:]
+        bend = (now**2 / 3 + now * last / 2) / (last + step[:-2])
+        of_bend = jnp.concatenate([jnp.zeros(2), bend, jnp.zeros(1)])
+    return rate, of_slope, of_bend
 
 
 def ancestral(
