@@ -117,6 +117,13 @@ def test_the_fourth_training_and_the_second_difference():
     assert f"{observed} in observed and {masked} in masked pixels and {top} in the" in PAGE
     pixels, smoothed = (lines[f"TARP, {name}"]["value"] for name in ("pixels", "smoothed"))
     assert f"TARP is off by {pixels:.3f} on pixels and {smoothed:.3f} on smoothed" in PAGE
+    verdicts = {
+        verdict: {name for name, line in lines.items() if line["verdict"] == verdict}
+        for verdict in ("fail", "open")
+    }
+    assert verdicts["fail"] == {"power, ell 6596-15673"}, "the page says what fails"
+    open_ = {"power, ell 207-492, samples/truth", "TARP, pixels"}
+    assert verdicts["open"] == open_, "the page says what is open"
 
 
 def test_denoising_of_white_noise():
