@@ -192,6 +192,8 @@ def test_a_second_difference_lessens_the_error():
 
     assert error(18, 2) < error(18, 1) / 2
     assert error(36, 2) < error(36, 1) / 4
+    few = [integrate(denoise, start, noise_levels(2), power, number) for number in (1, 2)]
+    np.testing.assert_array_equal(*few)  # no predecessor to differ from
     with pytest.raises(ValueError, match="differences is 3; expected 1 or 2"):
         Diffusion(differences=3)
 

@@ -102,7 +102,7 @@ def _extrapolation(levels: jax.Array, differences: int) -> tuple[jax.Array, jax.
     if differences == 2:
         last, now = step[1:-1], step[2:]
         bend = (now**2 / 3 + now * last / 2) / (last + step[:-2])
-        of_bend = jnp.concatenate([jnp.zeros(2), bend, jnp.zeros(1)])
+        of_bend = jnp.concatenate([jnp.zeros(2), bend, jnp.zeros(1)])[: levels.size]
     return rate, of_slope, of_bend
 
 
