@@ -13,7 +13,7 @@ class PeriodicConv(nn.Module):
     """Convolution that wraps around the edges, as the FFT operators do.
 
     The image is lengthened by its own other edge, convolved to its full size, and cut. XLA on a CPU
-    is up to five times slower at a convolution that gives the inner part alone (``VALID``).
+    is several times slower at a convolution that gives the inner part alone (``VALID``).
 
     Args:
         channels: of the output.
