@@ -1,19 +1,18 @@
 """Calibration of the shipped default: `jaxmap.calibration` on simulated COSMOS-like surveys.
 
 Skies of the halo light cone that training never drew, with the sources and baryons of the shipped
-prior, behind the middle of the real COSMOS mask with its real noise; periodic fields of 128 x 128
-pixels. The same fields with the samples of the exact Gaussian posterior are the control that must
-fail.
+prior, behind the middle of the real COSMOS mask with its real noise; periodic fields of 360 x 360
+pixels, as large as COSMOS: smaller ones judge too hard, see field_sizes.py. The same fields with
+the samples of the exact Gaussian posterior are the control that must fail.
 
 Writes results/calibration.json, calibration_dlposterior.png and calibration_wiener.png; with
 ``--sampler gibbs`` (or another) calibration_gibbs.json and .png, of that sampler on the same skies;
-with ``--side 360 --num 100 --samples 19`` calibration_360.json, of fields as large as COSMOS.
-Fields are kept in runs/ as they are judged: a run that is stopped goes on.
+with another ``--side``, names with it. Fields are kept in runs/ as they are judged: a run that is
+stopped goes on.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from jaxmap.denoiser_files import read_denoiser
 from jaxmap.estimators import Estimator, SampledPosterior, Wiener
 from jaxmap.methods import build_sampler
 
-SIDE = 128
+SIDE, QUICK_SIDE = 360, 128
 
 
 def main() -> None:
@@ -34,22 +33,18 @@ def main() -> None:
         __doc__,
         sampler={"default": "eps", "help": "eps (the default), gibbs, hmc or hmc-fast"},
         side={"type": int, "default": SIDE, "help": "pixels of a field (default: %(default)s)"},
-        num={"type": int, "default": 400, "help": "fields (default: %(default)s)"},
-        samples={"type": int, "default": 39, "help": "of a field (default: %(default)s)"},
-        differences={"type": int, "help": "of the integrator of eps (`Diffusion`)"},
+        num={"type": int, "default": 100, "help": "fields (default: %(default)s)"},
+        samples={"type": int, "default": 19, "help": "of a field (default: %(default)s)"},
         weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
         chunk={"type": int, "help": "samples drawn at once"},
     )
     side, num, num_samples = (
-        (SIDE, 3, 9) if options.quick else (options.side, options.num, options.samples)
+        (QUICK_SIDE, 3, 9) if options.quick else (options.side, options.num, options.samples)
     )
     denoiser, domain, header = read_denoiser(options.weights)
     fields = cosmos_fields(options, side)
     figures: dict[str, Any] = {"side": side, "weights": header["sha256"]}
     sampler = build_sampler(options.sampler, None, lambda run: run)
-    if options.differences:
-        sampler = replace(sampler, differences=options.differences)
-        figures["differences"] = options.differences
     learned = SampledPosterior(
         denoiser,
         sampler,
@@ -77,7 +72,6 @@ def main() -> None:
                 "weights": header["sha256"],
                 "side": side,
                 "num_samples": num_samples,
-                "differences": options.differences,
             },
             progress=shown,
         )

@@ -57,7 +57,7 @@ from jaxmap.simulation.baryons import TNG_BARYONS
 from jaxmap.simulation.build import build_light_cone
 from jaxmap.simulation.lightcone import halo_light_cone
 
-SIDE = 128
+SIDE = 192
 MASSES = (0.0, 3e13, 9e13, 1.5e14, 2.2e14, 3e14, 4.2e14, 6e14, 9e14)
 Z_LENS, Z_SOURCE, CONCENTRATION = 0.5, 1.0, 1.0
 SCALE_ARCMIN = 2.32
@@ -73,7 +73,7 @@ def main() -> None:
     options = arguments(
         __doc__,
         num={"type": int, "default": 40, "help": "fields (default: %(default)s)"},
-        samples={"type": int, "default": 32, "help": "per map (default: %(default)s)"},
+        samples={"type": int, "default": 24, "help": "per map (default: %(default)s)"},
         methods={"default": "eps,wiener", "help": "of eps,wiener,gibbs,hmc-fast,hmc"},
         runs={"type": Path, "default": HERE.parent / "runs" / "cluster_detection"},
     )

@@ -46,7 +46,7 @@ from jaxmap.spectra import PowerSpectrum
 
 log = logging.getLogger(__name__)
 
-SIZE = (128, 128)
+SIZE = (240, 240)
 REPORT, FIGURE = "report.json", "calibration.png"
 SMALL_ARCMIN = 60.0
 """Periodic fields below this judge a network trained on larger skies (`field_sizes.py`)."""

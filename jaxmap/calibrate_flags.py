@@ -85,7 +85,7 @@ def add_calibrate(subparsers: Any) -> None:
         help="take pixels, mask and noise of a benchmark case (.npz) or shear map (.fits) instead",
     )
     field.add_argument(
-        "--size", type=size, help="pixels: N or NXxNY (default 128; with --mask-from, all)"
+        "--size", type=size, help="pixels: N or NXxNY (default 240; with --mask-from, all)"
     )
     field.add_argument(
         "--sky", choices=SKIES, default="halo", help="simulated matter (default halo)"

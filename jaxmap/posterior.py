@@ -75,7 +75,6 @@ def sample_diffusion(
     data: ShearMap,
     num_steps: int = 9,
     largest: float = 2.0,
-    differences: int = 1,
 ) -> jax.Array:
     """One posterior sample by reverse diffusion; pure, for ``jax.jit`` and ``jax.vmap`` over keys.
 
@@ -89,7 +88,6 @@ def sample_diffusion(
         data: shear on a periodic grid (see `jaxmap.estimators.finite_field.pad_shear`).
         num_steps: evaluations of ``mean``.
         largest: level of the start; well above the convergence of clusters.
-        differences: 1 or 2, of the integrator (`jaxmap.sampling.diffusion.integrate`).
 
     Returns:
         Convergence, shape ``(ny, nx)``.
@@ -97,7 +95,7 @@ def sample_diffusion(
     References:
         Mammadov et al. (2026), arXiv:2606.17048.
     """
-    return sample_diffusion_watched(key, mean, prior, data, num_steps, largest, differences)[0]
+    return sample_diffusion_watched(key, mean, prior, data, num_steps, largest)[0]
 
 
 def sample_diffusion_watched(
@@ -107,7 +105,6 @@ def sample_diffusion_watched(
     data: ShearMap,
     num_steps: int = 9,
     largest: float = 2.0,
-    differences: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
     """`sample_diffusion`, and whether the sample was finite after each level, ``(num_steps,)``."""
     key_start, key_noise = jax.random.split(key)
@@ -120,7 +117,6 @@ def sample_diffusion_watched(
         wiener + fluctuation + largest * white,
         noise_levels(num_steps, largest, dtype=wiener.dtype),
         power / (1 + power * jnp.mean(data.weight)),
-        differences,
     )
 
 

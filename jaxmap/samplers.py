@@ -72,20 +72,15 @@ class Diffusion:
     Args:
         num_steps: evaluations of the prior per sample.
         largest: noise of the start; well above the convergence of clusters.
-        differences: 1 or 2, of the integrator (`jaxmap.sampling.diffusion.integrate`): two have a
-            third of the error at the same cost (`experiments/integrator.py`).
 
     Raises:
-        ValueError: for fewer than 2 steps, a start at no noise, or other differences.
+        ValueError: for fewer than 2 steps, or a start at no noise.
     """
 
     num_steps: int = 9
     largest: float = 2.0
-    differences: int = 1
 
     def __post_init__(self) -> None:
-        if self.differences not in (1, 2):
-            raise ValueError(f"differences is {self.differences}; expected 1 or 2")
         if self.num_steps < 2:
             raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more (9 is right)")
         if not self.largest > 0.1:
@@ -211,7 +206,7 @@ def _diffusion(
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         return sample_diffusion_watched(
-            key, mean, gaussian, data, sampler.num_steps, sampler.largest, sampler.differences
+            key, mean, gaussian, data, sampler.num_steps, sampler.largest
         )
 
     return jax.vmap(one)(keys)

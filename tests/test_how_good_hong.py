@@ -82,6 +82,24 @@ def test_methods_on_clusters(name):
         assert f"| {METHODS[name]}{stars} | {cells(figures[kind][name])}\n" in PAGE
 
 
+def test_the_posterior_mean_against_the_network():
+    figures = results("hong.json")
+    for kind in SKIES:
+        mean, network = (figures[kind][name] for name in ("deepmass", "cnn 19 focal"))
+        assert mean["rmse"][0] < network["rmse"][0]
+        assert mean["correlation"][0] > network["correlation"][0]
+        assert mean["D"]["mean"] < network["D"]["mean"]
+        assert network["R"]["mean"] < mean["R"]["mean"] < 1
+        assert mean["offset_arcmin"]["median"] < network["offset_arcmin"]["median"]
+    clear = figures["clear"]["deepmass"]
+    ratio = f"{clear['mass_ratio']['median']:.3f} ± {clear['mass_ratio_error']:.3f}"
+    scatter = 100 * clear["mass_scatter_after_scaling"]
+    assert f"has masses as right ({ratio}), with a scatter of {scatter:.0f} %." in PAGE
+    merging = results("hong_checks.json")["el_gordo_like"]
+    highest = [merging[name]["highest"] for name in ("deepmass", "ks_fine", "glimpse")]
+    assert "posterior mean {:.2f}, Kaiser-Squires {:.2f}; GLIMPSE {:.2f}".format(*highest) in PAGE
+
+
 def test_variants_of_the_network():
     figures = results("hong_variants.json")
     assert set(figures["clear"]) == {*VARIANTS, "cnn 19 focal"}

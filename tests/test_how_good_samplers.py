@@ -1,7 +1,6 @@
 """Figures of samplers, denoising and the GAN in the documentation are those of the experiments."""
 
 import json
-import tomllib
 from pathlib import Path
 
 from jaxmap.denoiser_files import read_denoiser
@@ -70,60 +69,34 @@ def test_slopes_by_size_of_field():
             for value, error in zip(row["slope"], row["error"], strict=True)
         ]
     for side, words in {
-        "128": "{}, {} and {} at ℓ 1200 to 9600 on fields of 128²",
-        "192": "{}, {} and {} on 192²",
-        "360": "360², {}, {} and {}, but {} and {} above",
+        "360": "the ratio is {} on 360² in five bands of ℓ 1200 to 38 400",
+        "192": "but {} on fields of 192²",
+        "128": "and {} on 128² (`experiments/field_sizes.py`",
     }.items():
-        assert words.format(*told[side][1:]) in PAGE
-
-
-def test_the_fourth_training_and_the_second_difference():
-    """Not shipped yet: weights of their own, which all three results are of, or of the default."""
-    weights = read_denoiser(ROOT / "experiments" / "weights" / "cosmos_large.npz")[2]
-    table = (ROOT / "experiments" / "training" / "cosmos_large.toml").read_text()
-    assert weights["training"]["settings"] == tomllib.loads(table)
-    assert weights["training"]["before"]["settings"] == read_denoiser()[2]["training"]["settings"]
-    slopes, calibration = results("field_sizes_large"), results("calibration_360")
-    assert {slopes["weights"], calibration["weights"]} == {weights["sha256"]}
-    row = slopes["by_side"]["360"]["data"]["2.0"]["denoiser"]
-    *most, last = (
+        *most, last = told[side][1:]
+        assert words.format(f"{', '.join(most)} and {last}") in PAGE
+    row = figures["by_side"]["360"]["prior"]["0.2"]["denoiser"]
+    *_, lower, upper = (
         f"{value:.3f} ± {error:.3f}"
-        for value, error in zip(row["slope"][1:], row["error"][1:], strict=True)
+        for value, error in zip(row["slope"], row["error"], strict=True)
     )
-    assert f"has slopes on 360² of {', '.join(most)} and {last} in those five bands" in PAGE
-    integrator = results("integrator")
-    assert integrator["weights"] == read_denoiser()[2]["sha256"]
-    paths = integrator["levels and differences"]
-    for case, words in (
-        ("9 levels, 1", "samples have {:.3f} of the power at ℓ 9600 to 19 200 and {:.3f} of the"),
-        ("9 levels, 2", "at the same cost, {:.3f} and {:.3f} (`experiments/integrator.py`)"),
+    assert f"without data the ratio is {lower} and {upper} at noise 0.2 and ℓ above 9600" in PAGE
+
+
+def test_error_of_the_integrator():
+    figures = results("integrator")
+    assert figures["weights"] == read_denoiser()[2]["sha256"]
+    assert figures["bands"][4:6] == [9600, 19200]
+    paths = figures["by_levels"]
+    for levels, words in (
+        (
+            "9",
+            "samples have {:.3f} of the power at ℓ 9600 to 19 200 and {:.3f} of the",
+        ),
+        ("12", "with 12 {:.3f} and {:.3f} (`experiments/integrator.py`)"),
     ):
-        assert words.format(paths[case]["power"][4], paths[case]["skewness"]) in PAGE
-    assert integrator["bands"][4:6] == [9600, 19200]
-    assert max(paths["36 levels, 2"]["square_of_difference"]) < 1e-5, "the control"
-    assert calibration["differences"] == 2 and calibration["side"] == 360
-    found = calibration["dlposterior"]
-    told = f"on {found['num_fields']} fields of 360² ({found['num_samples']} samples each"
-    assert told in PAGE and found["num_fields"] >= 50
-    lines = found["lines"]
-    bands = ("207-492", "492-1168", "1168-2776", "2776-6596", "6596-15673", "15673-37241")
-    *most, last = (pm(lines[f"power, ell {band}, samples/truth"]) for band in bands)
-    assert f"truth's is {', '.join(most)} and {last} in six bands" in PAGE
-    assert f"the skewness {pm(lines['skewness, samples/truth'])}" in PAGE
-    assert f"the highest peak {pm(lines['peak height, samples/truth'])}" in PAGE
-    observed, masked, top = (
-        pm(lines[f"std/error, {name}"]) for name in ("observed", "masked", "top 1 %")
-    )
-    assert f"{observed} in observed and {masked} in masked pixels and {top} in the" in PAGE
-    pixels, smoothed = (lines[f"TARP, {name}"]["value"] for name in ("pixels", "smoothed"))
-    assert f"TARP is off by {pixels:.3f} on pixels and {smoothed:.3f} on smoothed" in PAGE
-    verdicts = {
-        verdict: {name for name, line in lines.items() if line["verdict"] == verdict}
-        for verdict in ("fail", "open")
-    }
-    assert verdicts["fail"] == {"power, ell 6596-15673"}, "the page says what fails"
-    open_ = {"power, ell 207-492, samples/truth", "TARP, pixels"}
-    assert verdicts["open"] == open_, "the page says what is open"
+        assert words.format(paths[levels]["power"][4], paths[levels]["skewness"]) in PAGE
+    assert max(paths["36"]["square_of_difference"]) < 1e-5, "the control"
 
 
 def test_denoising_of_white_noise():

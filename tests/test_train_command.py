@@ -169,7 +169,7 @@ def test_the_shipped_weights_know_all_their_trainings():
     header, files = read_denoiser()[2], Path(__file__).parents[1] / "experiments" / "training"
     training = header["training"]
     assert training["sky"] == sky_of(training_from(training["settings"]).source)
-    for name in ("cosmos_last", "cosmos_longer", "cosmos"):
+    for name in ("cosmos_large", "cosmos_last", "cosmos_longer", "cosmos"):
         table = tomllib.loads((files / f"{name}.toml").read_text())
         assert training["settings"] == table
         assert training["steps"] == table["schedule"]["num_steps"]

@@ -34,7 +34,6 @@ def integrate(
     start: jax.Array,
     levels: jax.Array,
     variance: jax.Array,
-    differences: int = 1,
 ) -> jax.Array:
     r"""Carry a field from the first level of noise to none.
 
@@ -42,14 +41,14 @@ def integrate(
         m_i = x_i + \frac{V + s_i^2}{s_i^2} (D_i - x_i), \qquad
         x_{i+1} = \bar m_i + \sqrt{\frac{V + s_{i+1}^2}{V + s_i^2}} (x_i - \bar m_i)
 
-    with products in Fourier space, and :math:`\bar m_i` the mean over the step of the polynomial in
-    :math:`\ln s` through :math:`m_i, m_{i-1}` and, with two differences, :math:`m_{i-2}`: for equal
-    steps
+    with products in Fourier space, and :math:`\bar m_i` the mean over the step of the parabola in
+    :math:`\ln s` through :math:`m_i, m_{i-1}, m_{i-2}`: for equal steps
 
     .. math:: \bar m_i = m_i + \tfrac12 \nabla m_i + \tfrac5{12} \nabla^2 m_i
 
-    An exponential multistep integrator of second order, with two differences of smaller error; of
-    first order in its first step, which has no predecessor, and its last, which leads to 0.
+    An exponential multistep integrator. Of first order in its first step, which has no predecessor,
+    and its last, which leads to 0, and so of second order as a whole; the second difference makes
+    its error smaller (`experiments/integrator.py`).
 
     Args:
         denoise: the denoiser; evaluated once per level.
@@ -57,12 +56,11 @@ def integrate(
         levels: :math:`s_i`, descending, shape ``(n,)``.
         variance: V per Fourier mode, shape ``(ny, nx)``; 0 leads to the implicit probabilistic
             ("DDIM") step. Only the accuracy depends on it, not the target.
-        differences: 1 or 2.
 
     Returns:
         The clean field, shape ``(ny, nx)``.
     """
-    return integrate_watched(denoise, start, levels, variance, differences)[0]
+    return integrate_watched(denoise, start, levels, variance)[0]
 
 
 def integrate_watched(
@@ -70,7 +68,6 @@ def integrate_watched(
     start: jax.Array,
     levels: jax.Array,
     variance: jax.Array,
-    differences: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
     """`integrate`, and whether the field was finite after each level, shape ``(n,)``."""
 
@@ -87,22 +84,20 @@ def integrate_watched(
         cleaner = ahead + _filtered(field - ahead, shrink)
         return (cleaner, mean, slope), jnp.all(jnp.isfinite(cleaner))
 
-    steps = (levels, jnp.append(levels[1:], 0), *_extrapolation(levels, differences))
+    steps = (levels, jnp.append(levels[1:], 0), *_extrapolation(levels))
     (field, *_), finite = jax.lax.scan(advance, (start, start, jnp.zeros_like(start)), steps)
     return field, finite
 
 
-def _extrapolation(levels: jax.Array, differences: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _extrapolation(levels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Factors that make of :math:`m_i - m_{i-1}` a slope in ln s, and of slope and change of slope
     the mean over the next step; 0 where there are too few predecessors, and in the last step."""
     step = jnp.log(levels[:-1] / levels[1:])
     rate = jnp.concatenate([jnp.zeros(1), 1 / step])
     of_slope = jnp.concatenate([jnp.zeros(1), step[1:] / 2, jnp.zeros(1)])
-    of_bend = jnp.zeros_like(levels)
-    if differences == 2:
-        last, now = step[1:-1], step[2:]
-        bend = (now**2 / 3 + now * last / 2) / (last + step[:-2])
-        of_bend = jnp.concatenate([jnp.zeros(2), bend, jnp.zeros(1)])[: levels.size]
+    last, now = step[1:-1], step[2:]
+    bend = (now**2 / 3 + now * last / 2) / (last + step[:-2])
+    of_bend = jnp.concatenate([jnp.zeros(2), bend, jnp.zeros(1)])[: levels.size]
     return rate, of_slope, of_bend
 
 
