@@ -75,8 +75,7 @@ def main() -> None:
             },
             progress=shown,
         )
-        title = f"{name}, {num} fields of {num_samples} samples"
-        draw_report(report, title).savefig(options.out / f"calibration{kind}_{name}.png", dpi=110)
+        draw_report(report, name).savefig(options.out / f"calibration{kind}_{name}.png", dpi=110)
         figures[name] = without_curves(report)
     save(
         options,
