@@ -31,6 +31,32 @@ def test_chains_of_a_score_that_is_no_gradient():
     assert all(abs(power - 1) < 0.02 for power in others)
 
 
+def test_chains_under_the_learned_prior():
+    fields = results("sampler_agreement")["fields"]
+    pairs = [field["pairs"] for field in fields]
+    assert "two small fields of 64²" in NOT
+    calm = [abs(pair["eps and gibbs"]["std_ratio_observed"] - 1) for pair in pairs]
+    assert max(calm) < 0.04, "within 4 %"
+    wide = [
+        pair[f"{one} and hmc-fast"][f"std_ratio_{where}"] - 1
+        for pair in pairs
+        for one in ("eps", "gibbs")
+        for where in ("observed", "masked")
+    ]
+    assert f"is {100 * min(wide):.0f} to {100 * max(wide):.0f} % larger" in NOT
+    for pair in pairs:
+        for gap in pair.values():
+            assert gap["square_gap_observed"] < gap["square_gap_of_chance_observed"], "means agree"
+    chains = results("prior_chains")
+    *_, at, _, last = chains["power_over_expected"]["learned"]
+    assert last["chains"] == 16 and abs(at["sigma"] - 0.04) < 0.005
+    assert f"to {at['ratio_by_band'][0]:.0f} times the power" in NOT
+    assert chains["amplitudes"][5:] == [3, 4]
+    for row in chains["slope_of_log_density"].values():
+        peaks = zip(row["mean"][5:], row["standard_error"][5:], strict=True)
+        assert all(slope < -3 * error for slope, error in peaks)
+
+
 def test_samplers_on_posteriors_that_are_known():
     rows = results("gaussian_samplers")["samplers"]
     small, large = (rows[f"eps, 9 evaluations{size}"] for size in ("", ", 360 x 360"))
