@@ -72,7 +72,7 @@ simulate = jax.jit(halo_light_cone, static_argnums=2)
 def main() -> None:
     options = arguments(
         __doc__,
-        num={"type": int, "default": 40, "help": "fields (default: %(default)s)"},
+        num={"type": int, "default": 24, "help": "fields (default: %(default)s)"},
         samples={"type": int, "default": 24, "help": "per map (default: %(default)s)"},
         methods={"default": "eps,wiener", "help": "of eps,wiener,gibbs,hmc-fast,hmc"},
         runs={"type": Path, "default": HERE.parent / "runs" / "cluster_detection"},
@@ -98,6 +98,9 @@ def main() -> None:
         "masses": masses,
         "scale_pixels": 2 ** scale_of(SCALE_ARCMIN, survey.grid),
         "weights": read_denoiser()[2]["sha256"],
+        "run_seconds": round(
+            sum(row["seconds"] * len(masses) for fields in rows.values() for row in fields), 1
+        ),  # of all sittings
     }
     rng = np.random.default_rng(options.seed)
     for method, fields in rows.items():

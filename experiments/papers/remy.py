@@ -123,7 +123,7 @@ ITEMS: list[Item] = [
     Item("Fig. 8, heights of filtered clusters", "cluster_detection.py",
          ("cluster_detection.json", "cluster_detection.png"),
          "the lower the mass, the nearer to the background", _fig8,
-         "field of 128² pixels; background of fields without the cluster (Eq. 30)"),
+         "field of 192² pixels; background of fields without the cluster (Eq. 30)"),
     Item("Fig. 9, detections against S/N", "cluster_detection.py",
          ("cluster_detection.json", "cluster_detection.png"), "rises from 0 to 1", _fig9,
          "S/N as the paper defines it depends on the pixel"),
