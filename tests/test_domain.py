@@ -28,7 +28,9 @@ from jaxmap.operators import shear_from_convergence
 from jaxmap.prior import GaussianPrior
 from jaxmap.redshifts import redshift_distribution
 from jaxmap.samplers import Diffusion
+from jaxmap.simulation.baryons import TNG_BARYONS, Baryons
 from jaxmap.simulation.cluster_fields import ClusterSky, ClusterSurvey, draw_cluster_galaxies
+from jaxmap.simulation.expected import light_cone_power
 from jaxmap.spectra import PowerSpectrum, mode_variance
 
 SHAPE, PIXEL, NOISE = (24, 24), 1.0, 0.05
@@ -108,6 +110,18 @@ def test_another_cosmology_or_depth_is_told(caplog, sigma8, z, told):
     with caplog.at_level(logging.WARNING):
         warn_of_spectrum(trained, convergence_power(redshift_distribution(z), cosmology))
     assert ("power spectrum for this n(z) and cosmology" in caplog.text) == told
+
+
+@pytest.mark.parametrize("baryons", [Baryons(), TNG_BARYONS, None])
+def test_the_own_redshifts_of_a_training_pass(baryons, caplog):
+    """Its maps lack the power that baryons and pixels take on small scales, up to a third."""
+    redshifts = redshift_distribution(1.0)
+    trained, whole = light_cone_power(0.5, redshifts, baryons=baryons), convergence_power(redshifts)
+    if baryons is not None:
+        assert trained(5000.0) < 0.9 * whole(5000.0)
+    with caplog.at_level(logging.WARNING):
+        warn_of_spectrum(trained, whole)
+    assert caplog.text == ""
 
 
 def test_residuals_of_few_pixels_tell_nothing(caplog):
