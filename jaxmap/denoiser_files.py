@@ -167,7 +167,8 @@ def warn_of_residuals(chi2: float, num_components: int, samples: bool) -> None:
 def warn_of_spectrum(trained: PowerSpectrum, spectrum: PowerSpectrum, limit: float = 0.2) -> None:
     """Say if a network's training maps had another power than the data are thought to have.
 
-    On scales where the baryons and pixels of the maps take little of it away (a tenth at redshift 1, a fifth at 0.3).
+    On scales where the baryons of the maps take little of it away (a tenth at redshift 1, a fifth
+    at 0.3).
     """
     ell = jnp.geomspace(300.0, 600.0, 16)
     ratio = np.asarray(spectrum(ell) / trained(ell))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,7 @@ def _to_maps(modes: jax.Array, shape: Sequence[int]) -> jax.Array:
     return jnp.fft.irfft2(modes, tuple(shape))
 
 
+@partial(jax.jit, static_argnames=("grid", "num_scales"))
 def starlet_noise(
     weight: jax.Array,
     grid: Grid,

@@ -186,3 +186,27 @@ def test_maps_are_finite_or_refused(name, precision):
 @pytest.mark.parametrize("name", CASES)
 def test_maps_are_finite_or_refused_in_all_cases(name, precision):
     always_finite(name, ALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "hong"])
+def test_another_map_of_the_same_shape_compiles_nothing(name):
+    """Else thousands of maps fill a process with programs, until XLA crashes."""
+    compiled: list[str] = []
+
+    def count(event: str, _: float, **told: Any) -> None:
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    estimator = ESTIMATORS[name]()
+    data = [shear_of(Field(seed, "holes", -1.0, 0.3, -2.0)) for seed in range(2)]
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        jax.jit(lambda x: x + len(name))(1.0)
+        assert compiled, "the control"
+        estimator(jax.random.key(0), data[0])
+        compiled.clear()
+        estimator(jax.random.key(1), data[1])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert not compiled
