@@ -149,7 +149,7 @@ ITEMS: list[Item] = [
          ("cluster_detection.json", "cluster_detection_stamps.png"), "picture", nothing,
          "as Fig. 8"),
     Item("Fig. G.1, all methods", "estimators.py",
-         ("estimators.json", "estimators_g1.png"), "picture", nothing, "as Table 1"),
+         ("estimators.json", "estimators_g1.png"), "picture", nothing, "as Table 1; `deepmass` of the third of four trainings"),
     Item("Table 1, Kaiser-Squires", "table1.py", ("table1.json",), "2.40e-2, 0.57",
          lambda f: _score(f["methods"]["ks"]), "same"),
     Item("Table 1, Wiener filter", "table1.py", ("table1.json",), "2.31e-2, 0.61",
