@@ -3,9 +3,9 @@
 `cosmic-ray` (extra ``jaxmap[mutation]``) changes one operator, comparison, number or keyword of a
 module at a time, in a copy of the package, and the tests of that module are run until the first
 failure. A mutant that none notices survives: the tests have a hole there, or the change makes no
-difference; ``SURVIVORS`` says which.
+difference; ``SURVIVORS`` says which. Those that were tried are kept: a larger number goes on.
 
-    python experiments/mutation.py --num 6                           # of each module
+    python experiments/mutation.py --num 30                          # of each module
     python experiments/mutation.py --modules likelihood.py           # one, the others kept
 """
 
@@ -99,8 +99,8 @@ def changed_line(diff: str) -> str:
     return f"{' '.join(before)} -> {' '.join(after)}"
 
 
-def tested(package: Path, module: str, options: Any) -> dict[str, Any]:
-    """Mutants of a module of a copy of the package, and which of them survive."""
+def tested(package: Path, module: str, options: Any, kept: dict[str, Any]) -> dict[str, Any]:
+    """Mutants of a module of a copy of the package that were not tried yet, and all survivors."""
     path = package / module
     tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
     settings = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not release")
@@ -111,7 +111,10 @@ def tested(package: Path, module: str, options: Any) -> dict[str, Any]:
     if outcome != TestOutcome.SURVIVED:
         raise SystemExit(f"the tests of {module} fail without any mutant:\n{output[-2000:]}")
     possible = mutations(path)
-    drawn = random.Random(options.seed).sample(possible, min(options.num, len(possible)))
+    random.Random(options.seed).shuffle(possible)
+    if kept.get("possible") != len(possible) or kept.get("seed") != options.seed:
+        kept = {"tried": 0, "survivors": {}, "seconds": 0}
+    drawn = possible[kept["tried"] : options.num]
     survivors = []
     for mutation in drawn:
         result = mutate_and_test([mutation], command, options.timeout)
@@ -120,10 +123,11 @@ def tested(package: Path, module: str, options: Any) -> dict[str, Any]:
             print(f"{module}: survived: {survivors[-1]}", flush=True)
     print(f"{module}: {len(drawn) - len(survivors)} of {len(drawn)} noticed", flush=True)
     return {
+        "seed": options.seed,
         "possible": len(possible),
-        "tried": len(drawn),
-        "survivors": survivors,
-        "seconds": round(time.perf_counter() - began),
+        "tried": kept["tried"] + len(drawn),
+        "survivors": [*kept["survivors"], *survivors],
+        "seconds": kept["seconds"] + round(time.perf_counter() - began),
     }
 
 
@@ -146,8 +150,9 @@ def main() -> None:
         os.environ["PYTHONPATH"] = folder
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder) / "cache")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
         for module in options.modules:
-            found[module] = tested(package, module, options)
+            found[module] = tested(package, module, options, found.get(module, {}))
             for row in found.values():
                 row["survivors"] = {
                     line: SURVIVORS.get(line, "not explained") for line in row["survivors"]
