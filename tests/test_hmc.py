@@ -57,6 +57,17 @@ def test_simpson_is_exact_up_to_quartic_log_densities(power):
         )
 
 
+def test_the_rule_has_four_intervals_unless_told_otherwise():
+    """On x^6 along a line, which Simpson's rule gets wrong by an amount that counts them."""
+    score, zero, one = lambda x, sigma: 6 * x**5, jnp.asarray(0.0), jnp.asarray(1.0)
+    expected = np.sum(np.array([1, 4, 2, 4, 1]) / 12 * 6 * np.linspace(0, 1, 5) ** 5)
+    assert abs(expected - 1) > 0.001
+    found = log_density_change(score, one, zero, one, score(zero, one), score(one, one))
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+    corners = jnp.asarray([0.0, 1.0])
+    assert abs(float(closed_loop_integral(score, 1.0, corners))) < 1e-6
+
+
 def test_simpson_is_of_fourth_order():
     def log_density(x):
         return -jnp.sum(jnp.log(jnp.cosh(x))) - jnp.sum(x**6) / 20

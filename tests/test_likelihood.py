@@ -1,12 +1,20 @@
 """The Gaussian likelihood and the Gaussian prior against dense algebra."""
 
+from dataclasses import FrozenInstanceError
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import dense
 
-from jaxmap.likelihood import ShearLikelihood, apply_weight
+from jaxmap.likelihood import (
+    ShearLikelihood,
+    apply_weight,
+    draw_noise,
+    noise_std,
+    weighted_mean,
+)
 from jaxmap.operators import reduced_shear, shear_from_convergence
 
 
@@ -133,3 +141,40 @@ def test_each_component_has_its_weight():
     found = apply_weight(jnp.asarray(weight), jnp.asarray(parts[0] + 1j * parts[1]))
     np.testing.assert_allclose(found.real, weight[0] * parts[0], rtol=1e-6)
     np.testing.assert_allclose(found.imag, weight[1] * parts[1], rtol=1e-6)
+
+
+def unequal_weights():
+    """Of 4 x 5 pixels, other ones for either component, with a masked row."""
+    weight = np.random.default_rng(1).uniform(0.5, 30, (2, 4, 5))
+    weight[:, 2] = 0
+    return weight
+
+
+def test_noise_is_that_of_the_weights():
+    weight = unequal_weights()
+    std = noise_std(jnp.asarray(weight))
+    np.testing.assert_allclose(std[weight > 0], weight[weight > 0] ** -0.5, rtol=1e-6)
+    assert not np.any(np.asarray(std)[:, 2])
+    key = jax.random.key(0)
+    noise = draw_noise(key, jnp.asarray(weight))
+    white = np.asarray(jax.random.normal(key, weight.shape))
+    np.testing.assert_allclose(noise.real, white[0] * std[0], rtol=1e-6)
+    np.testing.assert_allclose(noise.imag, white[1] * std[1], rtol=1e-6)
+
+
+def test_weighted_mean_is_that_of_each_component():
+    weight, parts = unequal_weights(), np.random.default_rng(2).normal(size=(2, 4, 5))
+    weight[1] /= 100
+    found = weighted_mean(jnp.asarray(weight), jnp.asarray(parts[0] + 1j * parts[1]))
+    expected = np.average(parts.reshape(2, -1), axis=1, weights=weight.reshape(2, -1))
+    np.testing.assert_allclose([found.real, found.imag], expected, rtol=1e-6)
+    weight[0] = 0
+    found = weighted_mean(jnp.asarray(weight), jnp.asarray(parts[0] + 1j * parts[1]))
+    np.testing.assert_allclose([found.real, found.imag], [0, expected[1]], rtol=1e-6)
+
+
+def test_a_likelihood_cannot_be_changed(masked_case):
+    """Functions compiled for it would not know."""
+    likelihood = ShearLikelihood(masked_case[1])
+    with pytest.raises(FrozenInstanceError):
+        likelihood.data = masked_case[1]

@@ -33,7 +33,7 @@ TABLE: dict[str, Any] = {
     },
     "network": {"channels": [8]},
     "noise": {"level": [0.01, 0.1], "shares": [1, 0, 0]},
-    "layouts": [{"side": SIDE, "batch": 8}],
+    "layouts": [{"side": SIDE, "batch": 2}],
     "validation_batches": 4,
     "validate_every": 20,
     "checkpoint_every": 5,
