@@ -27,10 +27,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/jaxmap demo
 
-# One process per core. Most of the time goes to compiling, which is serial and takes a quarter less
-# where LLVM optimises less; `make test-release` compiles as users do.
-SOON := XLA_FLAGS="--xla_backend_optimization_level=1 $$XLA_FLAGS"
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 25
+# One process per core. Most of the time goes to compiling, which is serial and takes far less
+# where LLVM does not optimise; `make test-release` compiles as users do.
+SOON := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
+	$$XLA_FLAGS"
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+	--durations 25
 
 # What users type runs in the default float32; all else in float64, files of maps in both.
 QUICK := not slow and not release

@@ -33,6 +33,30 @@ def few_programs() -> Iterator[None]:
     jax.clear_caches()
 
 
+LONG = (
+    "test_notebooks.py",
+    "test_fuzz_estimators.py",
+    "test_sampled_posterior.py",
+    "test_precision.py",
+    "test_train_command.py",
+    "test_training.py",
+    "test_uncertainty_commands.py",
+    "test_fuzz_files.py",
+    "test_posterior.py",
+    "test_gaussian_posterior.py",
+    "test_survey_training.py",
+    "test_production.py",
+    "test_light_cone.py",
+    "test_hong_maps.py",
+)
+"""Files that take longest: begun first, they do not keep one process busy at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
 SHAPES = [(16, 16), (17, 17), (15, 16), (16, 15), (12, 33), (64, 8)]
 
 

@@ -13,7 +13,7 @@ from jaxmap.sampling import hmc
 from jaxmap.sampling.annealing import anneal, begin, finish, sample_annealed
 from jaxmap.sampling.probability_flow import flow_to_zero, flow_to_zero_adaptive
 from jaxmap.sampling.rounds import advance_rounds
-from jaxmap.sampling.schedule import AnnealingSettings
+from jaxmap.sampling.schedule import PAPER, AnnealingSettings
 
 KEY = jax.random.key(3)
 
@@ -160,12 +160,26 @@ def test_levels():
     assert len(AnnealingSettings(sigma_start=0.1, sigma_floor=0.1).sigmas) == 1
 
 
+def test_the_schedule_of_the_paper():
+    """Levels from 1 fall by 2 %; 3 leapfrog steps of 0.013 sqrt(sigma), the rule of 5 points."""
+    assert (PAPER.sigma_start, PAPER.cooling) == (1.0, 0.98)
+    assert (PAPER.step_size, PAPER.step_power, PAPER.num_leapfrog) == (0.013, 0.5, 3)
+    assert (PAPER.steps_per_level, PAPER.num_intervals) == (12, 4)
+
+
+def test_when_a_chain_is_given_up():
+    levels = len(QUICK.sigmas)
+    assert levels == 6 and QUICK.last_round == 12
+    assert replace(QUICK, max_rounds=5).last_round == 5
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
         ({"sigma_floor": 0.0}, "0 < sigma_floor"),
         ({"sigma_start": 1e-3}, "0 < sigma_floor"),
         ({"cooling": 1.0}, "cooling is 1.0"),
+        ({"cooling": 0.0}, "cooling is 0.0"),
         ({"step_size": -0.1}, "step_size is -0.1"),
         ({"jitter": 1.0}, "jitter is 1.0"),
         ({"num_leapfrog": 0}, "num_leapfrog is 0"),
@@ -175,6 +189,10 @@ def test_levels():
 def test_settings_out_of_range(settings, says):
     with pytest.raises(ValueError, match=says):
         AnnealingSettings(**settings)
+
+
+def test_a_step_without_jitter_is_allowed():
+    assert AnnealingSettings(jitter=0.0).jitter == 0
 
 
 def test_chains_depend_on_key_and_number_alone():
@@ -245,6 +263,17 @@ def test_a_score_that_is_not_finite_is_named_with_its_level(least, where):
     score = Partial(score_above, least, VARIANCE)
     with pytest.raises(FloatingPointError, match=f"{where}.*check the units .*raise sigma_floor"):
         sample_annealed(KEY, START, score, QUICK, first=3)
+
+
+def test_the_broken_chain_is_named_among_the_others():
+    """The third of those that begin with number 3."""
+    broken = START.at[2, 1].set(jnp.nan)
+    with pytest.raises(FloatingPointError, match=r"position of chain 5 .* after 0 rounds"):
+        next(anneal(KEY, begin(broken, SCORE, QUICK), SCORE, QUICK, first=3))
+    state = begin(START, SCORE, QUICK)
+    chain = state.chain._replace(position=broken)
+    with pytest.raises(FloatingPointError, match=r"^chain 5 is not finite from step 1 of"):
+        finish(state._replace(chain=chain), SCORE, QUICK, first=3)
 
 
 def test_chains_are_numbered_from_zero():

@@ -245,6 +245,20 @@ def test_a_fixed_trajectory_resonates_and_jitter_cures_it():
     assert abs(jittered - 1) < 4 * error
 
 
+def test_the_factor_of_the_step():
+    """Uniform from 0.8 to 1.2: where there is no force, a trajectory is as long as its step."""
+
+    def factor(key):
+        momentum = jax.random.normal(jax.random.split(key, 3)[0], (4,))
+        state = hmc.init(jnp.zeros(4), 1.0, lambda x, sigma: 0 * x)
+        after, _ = hmc.step(key, state, lambda x, sigma: 0 * x, 0.1, num_leapfrog=2, jitter=0.2)
+        return jnp.linalg.norm(after.position) / jnp.linalg.norm(momentum) / 0.2
+
+    found = np.asarray(jax.vmap(factor)(jax.random.split(KEY, 400)))
+    assert 0.8 - 1e-6 < found.min() < 0.81 and 1.19 < found.max() < 1.2 + 1e-6
+    assert abs(found.mean() - 1) < 4 * 0.4 / np.sqrt(12 * 400)
+
+
 def test_a_step_takes_the_evaluations_it_says():
     calls = []
 

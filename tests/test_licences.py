@@ -8,10 +8,13 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 PERMISSIVE = re.compile(
-    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla|HPND|Unlicense|CC0|Zlib|0BSD",
+    r"\b(MIT|BSD|Apache|ISC|ISCL|PSF|PSFL|Python Software Foundation|MPL|Mozilla|HPND|Unlicense|CC0"
+    r"|Zlib|0BSD)\b",
     re.IGNORECASE,
 )
-COPYLEFT = re.compile(r"(?<!L)GPL|AGPL|SSPL|Commons Clause|non-?commercial", re.IGNORECASE)
+COPYLEFT = re.compile(
+    r"GPL|General Public Licen[cs]e|SSPL|Commons Clause|non-?commercial|proprietary", re.IGNORECASE
+)
 KNOWN = {"pillow": "MIT-CMU", "typing_extensions": "PSF-2.0"}
 """Packages that declare their licence in a way of their own."""
 
@@ -99,5 +102,12 @@ def test_every_extra_is_looked_at():
 def test_the_patterns_tell_licences_apart():
     for licence in ("MIT License", "BSD-3-Clause", "Apache-2.0", "PSF-2.0"):
         assert PERMISSIVE.search(licence) and not COPYLEFT.search(licence)
-    for licence in ("GPL-3.0-only", "GNU AGPL v3", "SSPL-1.0"):
-        assert COPYLEFT.search(licence)
+    for licence in (
+        "GPL-3.0-only",
+        "GNU AGPL v3",
+        "SSPL-1.0",
+        "GNU General Public License v3, permits",
+        "LGPL-3.0 (limited)",
+        "Proprietary: use limited",
+    ):
+        assert COPYLEFT.search(licence) and not PERMISSIVE.search(licence)

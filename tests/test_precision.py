@@ -38,12 +38,18 @@ TOLERANCE = {
     "deepmass-survey": 1e-3,
     "dlposterior-map": 1e-2,
     "hong": 1e-4,
+    "ks-resampled": 1e-5,
+    "ks-residuals": 1e-5,
+    "glimpse-unbinned": 1e-2,
 }
 """Of the maps, relative to their rms. A hard threshold decides anew what is next to it (`ksplus`),
 iterations stop at 1e-5 (`wiener`) and 1e-3 (`glimpse`, `mcalens`) of their equations."""
 
-SAMPLES = {"dlposterior": 1e-4, "dlposterior-gibbs": 1e-4, "dlposterior-hmc": 1e-4}
+SAMPLES = dict.fromkeys(
+    ("wiener", "dlposterior", "dlposterior-gibbs", "dlposterior-hmc", "gan"), 1e-4
+)
 """Of two samples each, given the same random numbers."""
+FAST = ("wiener", "dlposterior", "gan")
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def test_maps_in_both_precisions(name, both):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name == "dlposterior" else pytest.mark.release)
+        pytest.param(name, marks=pytest.mark.slow if name in FAST else pytest.mark.release)
         for name in SAMPLES
     ],
 )
@@ -114,6 +120,10 @@ def test_samples_in_both_precisions(name, both, monkeypatch):
     assert apart < SAMPLES[name]
     other = np.sqrt(np.mean((found[True][0] - found[True][1]) ** 2) / np.mean(found[True] ** 2))
     assert other > 0.1, "two samples are further apart"
+
+
+def test_every_estimator_is_here():
+    assert TOLERANCE.keys() | SAMPLES.keys() == ESTIMATORS.keys()
 
 
 def test_documented_tolerances():
