@@ -146,6 +146,26 @@ def test_same_key_same_sample_in_any_batch(data):
     np.testing.assert_allclose(together[1], alone, atol=1e-9)
 
 
+@pytest.mark.parametrize("levels", [[1.0], [1.0, 0.3, 0.2, 0.01]])
+def test_a_gaussian_field_is_exact_with_any_levels(levels):
+    """Each mode shrinks by the square root of V / (V + s^2), the last step leads to no noise."""
+    power = jnp.asarray(np.random.default_rng(0).uniform(0.01, 1, GRID.shape))
+    power = (power + jnp.roll(power[::-1, ::-1], 1, (0, 1))) / 2
+
+    def filtered(field, window):
+        return jnp.fft.ifft2(window * jnp.fft.fft2(field)).real
+
+    start = jax.random.normal(jax.random.key(0), GRID.shape)
+    found = integrate(
+        lambda field, level: filtered(field, power / (power + level**2)),
+        start,
+        jnp.asarray(levels),
+        power,
+    )
+    expected = filtered(start, jnp.sqrt(power / (power + levels[0] ** 2)))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_steps_of_any_length_are_of_second_order():
     """Levels in uneven steps, and a power that the steps do not know: twice the steps, a quarter of
     the error, but for the first step and the last, which is short."""

@@ -94,7 +94,7 @@ def _extrapolation(levels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     the mean over the next step; 0 where there are too few predecessors, and in the last step."""
     step = jnp.log(levels[:-1] / levels[1:])
     rate = jnp.concatenate([jnp.zeros(1), 1 / step])
-    of_slope = jnp.concatenate([jnp.zeros(1), step[1:] / 2, jnp.zeros(1)])
+    of_slope = jnp.concatenate([jnp.zeros(1), step[1:] / 2, jnp.zeros(1)])[: levels.size]
     last, now = step[1:-1], step[2:]
     bend = (now**2 / 3 + now * last / 2) / (last + step[:-2])
     of_bend = jnp.concatenate([jnp.zeros(2), bend, jnp.zeros(1)])[: levels.size]

@@ -26,8 +26,8 @@ ALL = 2000
 """Cases of every entry point in the release tier."""
 
 REMEDIES = re.compile(
-    r"\b(expected|give|use|check|remove|choose|leave|write it again|fetch|name|put|correct|set|rename"
-    r"|float64|mask them|lower|read with|pass)\b"
+    r"\b(expected|give|use|check|remove|choose|leave|write it again|fetch|name|put|correct|set"
+    r"|rename|float64|mask them|lower|read with|pass)\b"
 )
 
 
