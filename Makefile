@@ -62,7 +62,7 @@ test-oldest:
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint $(OLDEST)/constraints.txt $(WITH)
 	@echo "Tests with the oldest versions, jax $$($(OLDEST)/bin/python -c 'import jax; print(jax.__version__)')"
-	@$(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" -W default $(PART)
+	@$(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" $(PART)
 
 NEWEST := .venv-newest
 NEWER := python3.13 python3.12 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3)

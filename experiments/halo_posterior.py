@@ -60,7 +60,7 @@ SNR = (1.7, 3.0, 4.7)
 """Of haloes in a matched filter, in the mean over observed pixels."""
 NOISE = (0.03, 0.15)
 SHARE = 0.5
-SWEEPS, SWEEP_STEPS, GUIDED_STEPS = 8, 32, 120
+SWEEPS, GUIDED_STEPS = 8, 120
 
 Sampler = Callable[[jax.Array, HaloMixture, ShearMap], jax.Array]
 
@@ -78,7 +78,7 @@ class Exact(NamedTuple):
 def main() -> None:
     jax.config.update("jax_enable_x64", True)
     options = arguments(__doc__)
-    num_surveys, num_samples = (6, 8) if options.quick else (48, 24)
+    num_surveys, num_samples = (6, 8) if options.quick else (192, 24)
     key_layout, key_surveys, key_draws = jax.random.split(jax.random.key(options.seed), 3)
     weight = survey_weight(key_layout)
     mixture = a_mixture(weight)
@@ -90,8 +90,11 @@ def main() -> None:
         f"eps, {n} evaluations": {"evaluations": n, **judged(partial(eps, num_steps=n), *case)}
         for n in (5, 8, 12)
     }
-    evaluations = 8 + SWEEPS * SWEEP_STEPS
-    rows[f"gibbs, {SWEEPS} sweeps from eps"] = {"evaluations": evaluations, **judged(gibbs, *case)}
+    for n in (32, 96):
+        rows[f"gibbs, {SWEEPS} sweeps of {n} from eps"] = {
+            "evaluations": 8 + SWEEPS * n,
+            **judged(partial(gibbs, num_steps=n), *case),
+        }
     rows["Gaussian posterior"] = {"evaluations": 0, **judged(gaussian, *case)}
     rows["convolved likelihood as guidance"] = {
         "evaluations": GUIDED_STEPS,
@@ -241,12 +244,12 @@ def eps(key: jax.Array, mixture: HaloMixture, data: ShearMap, num_steps: int = 8
     return sample_diffusion(key, halo_mean(mixture), mixture.gaussian, data, num_steps)
 
 
-def gibbs(key: jax.Array, mixture: HaloMixture, data: ShearMap) -> jax.Array:
+def gibbs(key: jax.Array, mixture: HaloMixture, data: ShearMap, num_steps: int) -> jax.Array:
     key_start, key_sweeps = jax.random.split(key)
     mean = even_halo_mean(mixture)
 
     def sweep(sample: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
-        return gibbs_sweep(key, sample, mean, mixture.gaussian, data, SWEEP_STEPS), None
+        return gibbs_sweep(key, sample, mean, mixture.gaussian, data, num_steps), None
 
     start = eps(key_start, mixture, data)
     return jax.lax.scan(sweep, start, jax.random.split(key_sweeps, SWEEPS))[0]

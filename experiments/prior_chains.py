@@ -22,6 +22,7 @@ from common import arguments, mean_and_error, new_figure, save
 
 from jaxmap.annealed_posterior import FourierPreconditioner
 from jaxmap.demo import sky_redshifts
+from jaxmap.denoiser import Denoiser
 from jaxmap.denoiser_files import read_denoiser
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import DenoiserPrior
@@ -34,6 +35,9 @@ from jaxmap.simulation.lightcone import halo_light_cone
 from jaxmap.spectra import mode_variance
 
 PIXEL, STAMP = 0.29, 64
+SIDES = {64: 16, 192: 8}
+"""Fields without data, in pixels a side, and chains in each: on small ones the network is too
+strong (field_sizes.py)."""
 FREQUENCIES = (0.001, 0.05, 0.15, 0.3, 0.8)
 """Edges of bands, in cycles per pixel."""
 LEVELS = (0.2, 0.1, 0.05, 0.025)
@@ -51,26 +55,24 @@ def main() -> None:
     )
     denoiser, _, _ = read_denoiser(options.weights)
     stamp = Grid((STAMP, STAMP), PIXEL)
-    gaussian = GaussianPrior(mode_variance(denoiser.spectrum, stamp))
-    priors: dict[str, Prior] = {"gaussian": gaussian, "learned": DenoiserPrior(denoiser, stamp)}
     key_chains, key_fields = jax.random.split(jax.random.key(options.seed))
     side, number = (128, 2) if options.quick else (360, 8)
     fields = simulated_fields(key_fields, Grid((side, side), PIXEL), number)
     learned = DenoiserPrior(denoiser, Grid((side, side), PIXEL))
-    floor, count = (0.3, 2) if options.quick else (PRECONDITIONED_LEARNED.sigma_floor, 16)
+    floor = 0.3 if options.quick else PRECONDITIONED_LEARNED.sigma_floor
+    sides = {64: 2} if options.quick else SIDES
     levels = LEVELS[:1] if options.quick else LEVELS
     figures = {
-        "pixels_of_chains": [STAMP, STAMP],
-        "chains": count,
+        "chains_by_side": {str(side): count for side, count in sides.items()},
         "fields": number,
         "pixels_of_fields": [side, side],
         "amplitudes": list(AMPLITUDES),
         "power_over_expected": {
-            name: chain_power(key_chains, prior, gaussian, stamp, count, floor)
-            for name, prior in priors.items()
+            str(side): chains_of(denoiser, key_chains, Grid((side, side), PIXEL), count, floor)
+            for side, count in sides.items()
         },
         "slope_of_log_density": {
-            str(level): slopes(fields, priors["learned"], level) for level in levels
+            str(level): slopes(fields, DenoiserPrior(denoiser, stamp), level) for level in levels
         },
         "truth_minus_mean": {str(level): bias(fields, learned, level) for level in levels},
     }
@@ -87,6 +89,18 @@ def simulated_fields(key: jax.Array, grid: Grid, number: int) -> np.ndarray:
     return np.stack([field - field.mean() for field in fields])
 
 
+def chains_of(
+    denoiser: Denoiser, key: jax.Array, grid: Grid, count: int, floor: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Chains under the Gaussian prior and under the learned one."""
+    gaussian = GaussianPrior(mode_variance(denoiser.spectrum, grid))
+    priors: dict[str, Prior] = {"gaussian": gaussian, "learned": DenoiserPrior(denoiser, grid)}
+    return {
+        name: chain_power(key, prior, gaussian, grid, count, floor)
+        for name, prior in priors.items()
+    }
+
+
 def chain_power(
     key: jax.Array, prior: Prior, gaussian: GaussianPrior, grid: Grid, count: int, floor: float
 ) -> list[dict[str, Any]]:
@@ -96,7 +110,8 @@ def chain_power(
     start = jax.random.normal(key, (count, *grid.shape)) * settings.sigma_start
     start -= start.mean(axis=(1, 2), keepdims=True)
     variance = np.where(np.isfinite(gaussian.variance), gaussian.variance, 0)
-    wave = np.abs(np.fft.fftfreq(STAMP)[:, None] + 1j * np.fft.fftfreq(STAMP)[None])
+    frequency = np.fft.fftfreq(grid.shape[0])
+    wave = np.abs(frequency[:, None] + 1j * frequency[None])
     bands = [(wave >= low) & (wave < high) for low, high in pairwise(FREQUENCIES)]
     first = begin(start, prior.score, settings)
     passed: dict[int, list[np.ndarray]] = {}
@@ -191,12 +206,15 @@ def bias(fields: np.ndarray, prior: Prior, level: float) -> list[dict[str, float
 def draw(figures: dict[str, Any], path: Path) -> None:
     figure = new_figure(9.5, 3.8)
     left, right = figure.subplots(1, 2)
-    for name, rows in figures["power_over_expected"].items():
-        sigmas = [row["sigma"] for row in rows]
-        for band, style in ((0, "o-"), (2, "s--")):
-            low, high = FREQUENCIES[band : band + 2]
-            label = f"{name}, {low:g} to {high:g} per pixel"
-            left.plot(sigmas, [row["ratio_by_band"][band] for row in rows], style, label=label)
+    shades = iter([f"C{number}" for number in range(10)])
+    for side, chains in figures["power_over_expected"].items():
+        for name, rows in chains.items():
+            sigmas, colour = [row["sigma"] for row in rows], next(shades)
+            for band, style in ((0, "o-"), (2, "s--")):
+                low, high = FREQUENCIES[band : band + 2]
+                label = f"{name}, {side}², {low:g} to {high:g} per pixel"
+                ratio = [row["ratio_by_band"][band] for row in rows]
+                left.plot(sigmas, ratio, style, color=colour, label=label)
     left.axhline(1, color="grey", lw=0.8)
     left.set(xscale="log", yscale="log", xlabel=r"level $\sigma$", ylabel="power / (prior + noise)")
     left.invert_xaxis()

@@ -189,7 +189,7 @@ def test_prior_chains(tmp_path):
     figures = run("prior_chains", tmp_path, tmp_path)
     wave = np.abs(np.fft.fftfreq(64)[:, None] + 1j * np.fft.fftfreq(64))
     modes, _ = np.histogram(wave, (0.001, 0.05, 0.15, 0.3, 0.8))
-    for rows in figures["power_over_expected"].values():
+    for rows in figures["power_over_expected"]["64"].values():
         for row in rows:
             ratio = np.array(row["ratio_by_band"])
             limit = 0.1 + 5 * np.sqrt(2 / (modes * row["chains"]))
