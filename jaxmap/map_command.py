@@ -56,7 +56,7 @@ from jaxmap.outputs import (
     input_files,
     kept_if_interrupted,
     origin,
-    partial_samples,
+    partial_folder,
     settings,
     staged,
     write_config,
@@ -247,13 +247,13 @@ def _make(
     out = Path(options.out)
     own = {"settings": settings(options), **also_read(options, Path(options.catalog))}
     record = data.record | own
-    drawn = partial_samples(out, record)
+    drawn = partial_folder(out, "samples", record)
     if isinstance(estimator, SampledPosterior | ConditionalGAN):
         estimator = replace(estimator, folder=drawn, identity=record)
     key = jax.random.key(options.seed)
     with staged(out, FILES, [*input_files(options), options.config]) as folder:
         start = time.perf_counter()
-        with kept_if_interrupted(drawn):
+        with kept_if_interrupted(drawn, "samples drawn"):
             if _takes_galaxies(estimator, options):
                 of_galaxies: Any = estimator
                 galaxies = galaxy_shear(data.catalog, data.shear.grid, options.shape_noise)
