@@ -19,6 +19,7 @@ from jaxmap.dynamics.halo_cnn_files import read_halo_cnn, write_halo_cnn
 from jaxmap.dynamics.m_sigma import MSigma, fit_m_sigma
 from jaxmap.dynamics.member_files import FORMATS, read_members, write_members
 from jaxmap.dynamics.members import ClusterMembers, cut_cylinder, require_masses
+from jaxmap.dynamics.memory import GALAXIES, check_training_memory
 from jaxmap.dynamics.mock_recipe import flat_masses, halo_masses
 from jaxmap.dynamics.mocks import mock_clusters
 from jaxmap.dynamics.model_files import SHIPPED, Model, read_model, shipped_model, write_model
@@ -80,9 +81,11 @@ def run_train(options: argparse.Namespace) -> int:
     key_masses, key_mocks, key_fit = jax.random.split(jax.random.key(options.seed), 3)
     if options.catalog:
         members = _catalogue(options, None)
+        _check_memory(options, len(members), len(members.velocity_km_s), "give fewer clusters")
         source = Path(options.catalog)
     else:
         _require_some(options.num)
+        _check_memory(options, options.num, GALAXIES * options.num, "make fewer clusters (--num)")
         members = mock_clusters(key_mocks, flat_masses(key_masses, options.num)).contaminated
         source = None
     require_masses(members)
@@ -222,6 +225,12 @@ def _named(members: ClusterMembers) -> np.ndarray:
     """What to call clusters: as their file does, or by their haloes, or by number."""
     known = (one for one in (members.name, members.halo) if one is not None)
     return next(known, np.arange(len(members)))
+
+
+def _check_memory(
+    options: argparse.Namespace, num_clusters: int, num_galaxies: int, remedy: str
+) -> None:
+    check_training_memory(options.model, num_clusters, num_galaxies, options.num_landmarks, remedy)
 
 
 def _trained(

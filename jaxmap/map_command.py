@@ -125,7 +125,7 @@ def run_map(options: argparse.Namespace) -> int:
     pixel = _common_pixel(runs, estimators)
     grid = grid_of_catalog(catalog, pixel, shape=options.size, centre_deg=options.centre)
     for run, estimator in zip(runs, estimators, strict=True):
-        check_size(run, grid, Path(run.out))
+        check_size(run, grid, Path(run.out), len(catalog) if run.unbinned else 0)
         if isinstance(estimator, HongCNN):
             estimator.check_pixels(grid)
         if len(runs) > 1:  # alone, it would have its own
@@ -272,8 +272,14 @@ def _make(
     return result, [str(out / name) for name in written], seconds
 
 
-def check_size(options: argparse.Namespace, grid: Grid, out: Path) -> None:
+def check_size(options: argparse.Namespace, grid: Grid, out: Path, num_galaxies: int = 0) -> None:
     """Refuse a map that would not fit into memory, or its samples onto the disk.
+
+    Args:
+        options: of the command.
+        grid: of the map.
+        out: its folder.
+        num_galaxies: that are given to the method unbinned.
 
     Raises:
         ValueError: if they do not, with the flags that make them smaller.
@@ -281,7 +287,9 @@ def check_size(options: argparse.Namespace, grid: Grid, out: Path) -> None:
     kept, drawn = kept_samples(options.method, options.num_samples)
     if options.method == "dlposterior" and options.sampler == "map":
         drawn = 0
-    check_map_memory(options.method, grid.shape, options.margin, kept, drawn)
+    check_map_memory(
+        options.method, grid.shape, options.margin, kept, drawn, num_galaxies=num_galaxies
+    )
     # As they are drawn, and in samples.nc.
     needed = 2.0 * jnp.zeros((), float).dtype.itemsize * drawn * grid.num_pixels
     remedy = "draw fewer (--num-samples), take larger pixels, or choose another disk (--out)"

@@ -28,6 +28,7 @@ from jaxmap.networks.checkpoint import read_checkpoint
 from jaxmap.networks.weights import HEADER, read_weights
 from jaxmap.reading.maps.source import open_maps
 from jaxmap.reading.readers import read_shear
+from jaxmap.reading.surveys import GENERIC
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.training.settings import read_training
 
@@ -147,6 +148,18 @@ def hdf5(path: Path, shape: tuple[int, ...]) -> Path:
         for name in ("ra", "dec", "e1", "e2"):
             file.create_dataset(name, shape, "f8", chunks=(1, *shape[1:])[: len(shape)])
     return path
+
+
+def test_columns_of_hdf5_are_held_together(tmp_path, monkeypatch):
+    """Each would fit; of two tables of them the smaller is read."""
+    for name, num in (("small", 10), ("large", 300_000)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for column in ("ra", "dec", "e1", "e2"):
+                file[column] = np.linspace(0, 0.5, num)
+    monkeypatch.setattr(machine, "_free_memory", lambda: 8 * MIB)
+    assert len(read_shear(tmp_path / "small.h5", survey=GENERIC)) == 10
+    with pytest.raises(ValueError, match=r"dataset /\w+ with 3 others needs .* of memory, and"):
+        read_shear(tmp_path / "large.h5", survey=GENERIC)
 
 
 def test_hdf5_that_claims_an_absurd_shape(tmp_path, little_memory):

@@ -8,8 +8,8 @@ from astropy.table import Table
 
 from jaxmap.cli import main
 from jaxmap.conformal import Conformal, read_conformal, write_conformal
-from jaxmap.networks.weights import write_weights
 from jaxmap.files import record_beside
+from jaxmap.networks.weights import write_weights
 from jaxmap.records import is_ours, read_record, with_record
 from jaxmap.texttables import require_file
 from jaxmap.two_columns import read_two_columns

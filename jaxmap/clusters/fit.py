@@ -164,9 +164,9 @@ def fit_halo(
         if len(lost):
             draw, chain = lost[0] + 1
             raise FloatingPointError(
-                f"samples of {name} are not finite, first in draw {draw} after the warm-up of chain "
-                f"{chain} of {len(values)}; check the data for ellipticities or weights that are "
-                "out of range, or use float64"
+                f"samples of {name} are not finite, first in draw {draw} after the warm-up of "
+                f"chain {chain} of {len(values)}; check the data for ellipticities or weights that "
+                "are out of range, or use float64"
             )
     moving = {name: values for name, values in samples.items() if np.ptp(values) > 0}
     rhat = {name: float(split_gelman_rubin(values)) for name, values in moving.items()}

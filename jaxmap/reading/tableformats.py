@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxmap.hdf5files import attribute, check_dataset
+from jaxmap.hdf5files import attribute, check_datasets
 from jaxmap.machine import check_memory
 from jaxmap.texttables import content_of, opened, read_text, text_layout
 
@@ -173,9 +173,12 @@ def hdf5_columns(
 
         with reading(path), h5py.File(path, "r") as file:
             node = file[key]
-            for each in [node] if isinstance(node, h5py.Dataset) else [node[n] for n in names]:
-                check_dataset(each, path)
-            if f"{key}.__table_column_meta__" in file:  # astropy keeps masks and units there
+            kept = f"{key}.__table_column_meta__" in file  # astropy keeps masks and units there
+            read = tables[key] if kept else names
+            check_datasets(
+                [node] if isinstance(node, h5py.Dataset) else [node[name] for name in read], path
+            )
+            if kept:
                 return Table.read(file, path=key)
             if isinstance(node, h5py.Dataset):
                 return {name: node.fields(name)[:] for name in names}
