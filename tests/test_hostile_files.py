@@ -27,7 +27,7 @@ from jaxmap.mapfiles import read_mass_map, read_samples
 from jaxmap.networks.checkpoint import read_checkpoint
 from jaxmap.networks.weights import HEADER, read_weights
 from jaxmap.reading.maps.source import open_maps
-from jaxmap.reading.readers import read_shear
+from jaxmap.reading.readers import open_shapes, read_shear
 from jaxmap.reading.surveys import GENERIC
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.training.settings import read_training
@@ -202,6 +202,9 @@ def test_hdf5_that_leads_to_other_files(tmp_path):
     for name in ("link", "virtual", "raw"):
         with pytest.raises(ValueError, match="outside its folder"):
             read_shear(shown / f"{name}.h5")
+        reader = open_shapes(shown / f"{name}.h5")
+        with pytest.raises(ValueError, match="outside its folder"):
+            next(reader.table.in_parts(reader.names, 4))
     # The control: inside the folder it is a survey in several files, as DES has them.
     (shown / "part.h5").write_bytes(secret.read_bytes())
     with h5py.File(shown / "whole.h5", "w") as file:

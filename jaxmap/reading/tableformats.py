@@ -168,16 +168,16 @@ def hdf5_columns(
         )
     (key,) = keys
 
+    def datasets(node: Any, names: Sequence[str]) -> list[Any]:
+        return [node] if isinstance(node, h5py.Dataset) else [node[name] for name in names]
+
     def load(names: Sequence[str]) -> Mapping[str, Any]:
         from astropy.table import Column, Table
 
         with reading(path), h5py.File(path, "r") as file:
             node = file[key]
             kept = f"{key}.__table_column_meta__" in file  # astropy keeps masks and units there
-            read = tables[key] if kept else names
-            check_datasets(
-                [node] if isinstance(node, h5py.Dataset) else [node[name] for name in read], path
-            )
+            check_datasets(datasets(node, tables[key] if kept else names), path)
             if kept:
                 return Table.read(file, path=key)
             if isinstance(node, h5py.Dataset):
@@ -189,6 +189,7 @@ def hdf5_columns(
 
         with reading(path), h5py.File(path, "r") as file:
             node = file[key]
+            check_datasets(datasets(node, names), path, planes=True)
             if f"{key}.__table_column_meta__" in file:
                 parts: Iterator[Mapping[str, Any]] = iter([load(names)])
             elif isinstance(node, h5py.Dataset):

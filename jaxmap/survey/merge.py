@@ -7,7 +7,7 @@ map at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -207,7 +207,7 @@ def _require_samples(paths: list[Path], patch: Patch, num: int) -> None:
 
 
 def _regions(
-    plan: Plan, patches: list[Patch], nside: int
+    plan: Plan, patches: Sequence[Patch], nside: int
 ) -> Iterator[tuple[Callable[[], np.ndarray], list[Patch]]]:
     """Pixels of regions of the footprint, ascending, and the patches that may hold them."""
     stored = read_arrays(plan.folder / FOOTPRINT)
