@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +19,22 @@ from jaxmap.dynamics.halo_cnn_files import read_halo_cnn, write_halo_cnn
 from jaxmap.dynamics.m_sigma import MSigma, fit_m_sigma
 from jaxmap.dynamics.member_files import FORMATS, read_members, write_members
 from jaxmap.dynamics.members import ClusterMembers, cut_cylinder, require_masses
+from jaxmap.dynamics.memory import GALAXIES, check_training_memory
 from jaxmap.dynamics.mock_recipe import flat_masses, halo_masses
 from jaxmap.dynamics.mocks import mock_clusters
 from jaxmap.dynamics.model_files import SHIPPED, Model, read_model, shipped_model, write_model
 from jaxmap.dynamics.residuals import ResidualStatistics, residual_statistics
 from jaxmap.dynamics.sdm import fit_sdm
-from jaxmap.files import atomic_path
-from jaxmap.outputs import input_files, origin, require_writable
+from jaxmap.files import atomic_path, record_beside
+from jaxmap.outputs import (
+    input_files,
+    kept_if_interrupted,
+    origin,
+    partial_folder,
+    require_writable,
+)
 from jaxmap.progress import progress_bar, with_bar
-from jaxmap.records import record_beside, with_record
+from jaxmap.records import with_record
 
 APERTURE, VELOCITY_CUT = 1.6, 2200.0
 PICKLES = (".p", ".pkl", ".pickle", ".npy")
@@ -73,15 +81,21 @@ def run_train(options: argparse.Namespace) -> int:
     key_masses, key_mocks, key_fit = jax.random.split(jax.random.key(options.seed), 3)
     if options.catalog:
         members = _catalogue(options, None)
+        _check_memory(options, len(members), len(members.velocity_km_s), "give fewer clusters")
         source = Path(options.catalog)
     else:
         _require_some(options.num)
+        _check_memory(options, options.num, GALAXIES * options.num, "make fewer clusters (--num)")
         members = mock_clusters(key_mocks, flat_masses(key_masses, options.num)).contaminated
         source = None
     require_masses(members)
     began = time.perf_counter()
-    model = _trained(key_fit, members, options)
-    write_model(out, model, origin(options, source))
+    record = origin(options, source)
+    folder = partial_folder(out.parent, out.stem, record)
+    with kept_if_interrupted(folder, "epochs"):
+        model = _trained(key_fit, members, options, folder)
+    write_model(out, model, record)
+    shutil.rmtree(folder, ignore_errors=True)
     if not options.quiet:
         print(f"Trained {options.model} on {len(members):,} clusters in "
               f"{time.perf_counter() - began:.0f} s. {_fitted(model)}")  # fmt: skip
@@ -213,7 +227,15 @@ def _named(members: ClusterMembers) -> np.ndarray:
     return next(known, np.arange(len(members)))
 
 
-def _trained(key: jax.Array, members: ClusterMembers, options: argparse.Namespace) -> Model:
+def _check_memory(
+    options: argparse.Namespace, num_clusters: int, num_galaxies: int, remedy: str
+) -> None:
+    check_training_memory(options.model, num_clusters, num_galaxies, options.num_landmarks, remedy)
+
+
+def _trained(
+    key: jax.Array, members: ClusterMembers, options: argparse.Namespace, folder: Path
+) -> Model:
     if options.model == "m_sigma":
         return fit_m_sigma(key, members)
     with_radius = options.model.endswith("2d")
@@ -225,6 +247,7 @@ def _trained(key: jax.Array, members: ClusterMembers, options: argparse.Namespac
         with_radius=with_radius,
         preset=PRESETS[options.preset],
         num_networks=options.num_networks,
+        folder=folder,
         progress=with_bar("epochs", "it", options.quiet),
     )
 

@@ -56,7 +56,9 @@ def _add_train(subparsers: Any) -> None:
         "dynamics train",
         "train an estimator on clusters of known mass",
         "Train on a catalogue with log10_mass, or on synthetic clusters made for it "
-        "(spread evenly over log10 mass).",
+        "(spread evenly over log10 mass). cnn1d and cnn2d that were stopped go on by the same "
+        "command, from checkpoints in a folder FILE-....partial beside the output, which is "
+        "removed at the end.",
     )
     parser.add_argument("catalog", nargs="?", help="clusters of known mass (default: mocks)")
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -34,6 +35,57 @@ def sha256_of(path: str | Path) -> str:
     """Hash of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+FILE_HASH = "file_sha256"
+"""What a record beside a file begins with: the file's hash."""
+
+
+def record_beside(path: str | Path) -> Path:
+    """Where a file without room for one has its record: ``masses.csv.json`` of ``masses.csv``."""
+    return Path(path).with_name(f"{Path(path).name}.json")
+
+
+def require_as_written(path: Path) -> None:
+    """Refuse a file that is no longer what the record of ours beside it was written for.
+
+    Raises:
+        ValueError: if its hash is another one, as of half a table.
+    """
+    beside = record_beside(path)
+    if not beside.is_file():
+        return
+    with beside.open("rb") as file:
+        found = re.match(rf'{{\s*"{FILE_HASH}": "([0-9a-f]{{64}})"'.encode(), file.read(256))
+    if found and found[1].decode() != sha256_of(path):
+        raise ValueError(
+            f"{path} was changed or cut short since jaxmap wrote it: {beside.name} beside it has "
+            f"another hash; write or fetch it again, or, if it was changed on purpose, remove "
+            f"{beside.name} to have it read as it is"
+        )
+
+
+def whole_lines(path: str | Path) -> bytes:
+    """The lines of a file, without what an interruption left of a last one."""
+    content = Path(path).read_bytes()
+    return content[: content.rfind(b"\n") + 1]
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line after the last whole one of a file, which is made if there is none.
+
+    What an interruption left of a last line is taken away.
+    """
+    added = f"{line}\n".encode()
+    kept = len(whole_lines(path)) if path.exists() else 0
+    if not kept:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(added)
+        return
+    with open(path, "r+b") as file:
+        file.truncate(kept)
+        file.seek(kept)
+        file.write(added)
 
 
 def reserve(path: Path, num_bytes: int) -> None:

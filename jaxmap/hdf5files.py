@@ -11,6 +11,7 @@ import math
 import mmap
 import re
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jaxmap.machine import check_memory
 
 
 def check_dataset(dataset: Any, path: Path, planes: bool = False) -> None:
-    """Refuse a dataset that must not, or cannot, be read.
+    """As `check_datasets`, of one alone.
 
     Args:
         dataset: of h5py, or with a shape and dtype.
@@ -27,22 +28,39 @@ def check_dataset(dataset: Any, path: Path, planes: bool = False) -> None:
         planes: it is read by the first index, one at a time.
 
     Raises:
-        ValueError: if it lies in a file outside the folder of ``path``, needs more memory than
-            there is, or holds texts in a damaged heap.
+        ValueError: as there.
     """
-    for name in _other_files(dataset):
-        if path.resolve().parent not in (path.parent / name).resolve().parents:
-            raise ValueError(
-                f"{dataset.name} lies in {name}, outside its folder; copy the data into one file"
-            )
-    shape = dataset.shape[1:] if planes else dataset.shape
+    check_datasets([dataset], path, planes)
+
+
+def check_datasets(datasets: Sequence[Any], path: Path, planes: bool = False) -> None:
+    """Refuse datasets that must not, or cannot, be read and held together.
+
+    Args:
+        datasets, path, planes: as of `check_dataset`.
+
+    Raises:
+        ValueError: if one lies in a file outside the folder of ``path`` or holds texts in a damaged
+            heap, or all of them need more memory than there is.
+    """
+    needed = 0
+    for dataset in datasets:
+        for name in _other_files(dataset):
+            if path.resolve().parent not in (path.parent / name).resolve().parents:
+                raise ValueError(
+                    f"{dataset.name} lies in {name}, outside its folder; copy the data into one "
+                    "file"
+                )
+        shape = dataset.shape[1:] if planes else dataset.shape
+        needed += math.prod(shape or ()) * dataset.dtype.itemsize
+    first = getattr(datasets[0], "name", "")
     check_memory(
-        math.prod(shape or ()) * dataset.dtype.itemsize,
-        f"its dataset {getattr(dataset, 'name', '')}",
+        needed,
+        f"its dataset {first}" + (f" with {len(datasets) - 1} others" if datasets[1:] else ""),
         "is it what it should be? Fetch it again, or use a larger machine",
         host=True,
     )
-    if dataset.dtype.hasobject:
+    if any(dataset.dtype.hasobject for dataset in datasets):
         _check_heaps(path)
 
 

@@ -56,7 +56,7 @@ from jaxmap.outputs import (
     input_files,
     kept_if_interrupted,
     origin,
-    partial_samples,
+    partial_folder,
     settings,
     staged,
     write_config,
@@ -125,7 +125,7 @@ def run_map(options: argparse.Namespace) -> int:
     pixel = _common_pixel(runs, estimators)
     grid = grid_of_catalog(catalog, pixel, shape=options.size, centre_deg=options.centre)
     for run, estimator in zip(runs, estimators, strict=True):
-        check_size(run, grid, Path(run.out))
+        check_size(run, grid, Path(run.out), len(catalog) if run.unbinned else 0)
         if isinstance(estimator, HongCNN):
             estimator.check_pixels(grid)
         if len(runs) > 1:  # alone, it would have its own
@@ -247,13 +247,13 @@ def _make(
     out = Path(options.out)
     own = {"settings": settings(options), **also_read(options, Path(options.catalog))}
     record = data.record | own
-    drawn = partial_samples(out, record)
+    drawn = partial_folder(out, "samples", record)
     if isinstance(estimator, SampledPosterior | ConditionalGAN):
         estimator = replace(estimator, folder=drawn, identity=record)
     key = jax.random.key(options.seed)
     with staged(out, FILES, [*input_files(options), options.config]) as folder:
         start = time.perf_counter()
-        with kept_if_interrupted(drawn):
+        with kept_if_interrupted(drawn, "samples drawn"):
             if _takes_galaxies(estimator, options):
                 of_galaxies: Any = estimator
                 galaxies = galaxy_shear(data.catalog, data.shear.grid, options.shape_noise)
@@ -272,8 +272,14 @@ def _make(
     return result, [str(out / name) for name in written], seconds
 
 
-def check_size(options: argparse.Namespace, grid: Grid, out: Path) -> None:
+def check_size(options: argparse.Namespace, grid: Grid, out: Path, num_galaxies: int = 0) -> None:
     """Refuse a map that would not fit into memory, or its samples onto the disk.
+
+    Args:
+        options: of the command.
+        grid: of the map.
+        out: its folder.
+        num_galaxies: that are given to the method unbinned.
 
     Raises:
         ValueError: if they do not, with the flags that make them smaller.
@@ -281,7 +287,9 @@ def check_size(options: argparse.Namespace, grid: Grid, out: Path) -> None:
     kept, drawn = kept_samples(options.method, options.num_samples)
     if options.method == "dlposterior" and options.sampler == "map":
         drawn = 0
-    check_map_memory(options.method, grid.shape, options.margin, kept, drawn)
+    check_map_memory(
+        options.method, grid.shape, options.margin, kept, drawn, num_galaxies=num_galaxies
+    )
     # As they are drawn, and in samples.nc.
     needed = 2.0 * jnp.zeros((), float).dtype.itemsize * drawn * grid.num_pixels
     remedy = "draw fewer (--num-samples), take larger pixels, or choose another disk (--out)"

@@ -268,22 +268,22 @@ def _new_folder(out: Path, names: Collection[str], inputs: Iterable[str | Path |
         ) from error
 
 
-def partial_samples(out: Path, record: dict[str, Any]) -> Path:
-    """Where samples of this very run are kept while they are drawn."""
+def partial_folder(out: Path, what: str, record: dict[str, Any]) -> Path:
+    """Where this very run, and no other, keeps what it has made so far."""
     text = json.dumps(record, sort_keys=True)
-    return out / f"samples-{hashlib.sha256(text.encode()).hexdigest()[:12]}.partial"
+    return out / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.partial"
 
 
 @contextmanager
-def kept_if_interrupted(drawn: Path) -> Iterator[None]:
-    """Say, of an interrupted run, what it leaves to go on from."""
+def kept_if_interrupted(folder: Path, what: str) -> Iterator[None]:
+    """Say, of an interrupted run, what it leaves to go on from, and where."""
     try:
         yield
     except KeyboardInterrupt:
-        if not drawn.exists():
+        if not folder.exists():
             raise
         raise KeyboardInterrupt(
-            f"interrupted; the samples drawn so far are in {drawn}, and the same command goes on "
+            f"interrupted; the {what} so far are in {folder}, and the same command goes on "
             "from them (or remove that folder)"
         ) from None
 

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxmap.arrayfiles import json_of, plain_errors, read_arrays
-from jaxmap.files import atomic_path, sha256_of
+from jaxmap.files import FILE_HASH, atomic_path, record_beside, sha256_of
 from jaxmap.hdf5files import text_attribute
 from jaxmap.mapfiles import read_provenance
 from jaxmap.networks.weights import HEADER
 
 HEADERS = (HEADER, "__record__", "header")
 """Of weights, checkpoints and intervals."""
-
-_FILE = "file_sha256"
 
 
 @contextmanager
@@ -29,14 +27,9 @@ def with_record(path: str | Path, record: dict[str, Any]) -> Iterator[Path]:
     """
     with atomic_path(path) as temporary:
         yield temporary
-        text = json.dumps({_FILE: sha256_of(temporary), **record}, indent=1)
+        text = json.dumps({FILE_HASH: sha256_of(temporary), **record}, indent=1)
         with atomic_path(record_beside(path)) as beside:
             beside.write_text(text + "\n", encoding="utf-8")
-
-
-def record_beside(path: str | Path) -> Path:
-    """Where `with_record` keeps what ``masses.csv`` says of itself: ``masses.csv.json``."""
-    return Path(path).with_name(f"{Path(path).name}.json")
 
 
 def is_ours(path: Path) -> bool:
@@ -59,7 +52,7 @@ def read_record(path: Path) -> dict[str, Any]:
         beside = record_beside(path)
         if beside.is_file():
             record = _object(json.loads(beside.read_text(encoding="utf-8")))
-            if record.pop(_FILE, None) == sha256_of(path):
+            if record.pop(FILE_HASH, None) == sha256_of(path):
                 return record
         if path.suffix not in _READERS:
             raise ValueError(f"{path} has no place for a record")

@@ -131,6 +131,7 @@ class Gibbs:
         return Draws(
             samples,
             {"evaluations": jnp.full(len(numbers), evaluations), "log_power": log_power},
+            # A map that is not finite has no finite mode; a band without modes never has any.
             {"sweep": jnp.any(jnp.isfinite(log_power), axis=-1)},
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from jaxmap.files import require_as_written
 from jaxmap.machine import host_memory
 
 log = logging.getLogger(__name__)
@@ -22,11 +23,12 @@ MISSING = ("", "NA", "N/A", "NULL", "null", "None", "--")
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is no file, or may not be read, before a library stumbles over it.
+    """Refuse what is no file, may not be read, or is not what its record says.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is a folder, a pipe or a device, or the system refuses it.
+        ValueError: if it is a folder, a pipe or a device, the system refuses it, or a record of
+            ours beside it is of another content (`jaxmap.files.require_as_written`).
     """
     try:
         mode = path.stat().st_mode
@@ -34,6 +36,7 @@ def require_file(path: Path) -> None:
             raise ValueError(f"{path} is a folder; expected one file")
         if not stat.S_ISREG(mode):  # a pipe would block, and could be read only once
             raise ValueError(f"{path} is a pipe or a device; expected a file: write it to one")
+        require_as_written(path)
         open(path, "rb").close()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no file {path}; check the name") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from jaxmap.survey_network_files import write_generator, write_survey_denoiser
 from jaxmap.training.denoiser_task import denoiser_task, fresh_denoiser
 from jaxmap.training.gan_task import fresh_generator, gan_task
 from jaxmap.training.hong_task import clusters_of, draw_examples_of, fresh_hong, hong_task
-from jaxmap.training.loop import CHECKPOINT, LOG, train
+from jaxmap.training.loop import CHECKPOINT, LOG, read_log, train
 from jaxmap.training.memory import check_training_memory
 from jaxmap.training.observations import survey_observations
 from jaxmap.training.pictures import (
@@ -96,10 +95,10 @@ def run_train(options: argparse.Namespace) -> int:
         raise KeyboardInterrupt(
             f"interrupted; the checkpoint in {out}/ is whole, and the same command goes on from it"
         ) from None
-    rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
-    draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"))
+    rows = read_log(out)
     record = {**_record(table, rows), "sky": sky_of(settings.source)}
     say(KEEP[settings.kind](out, params, settings, source, record))
+    draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"))
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
 
@@ -187,8 +186,7 @@ def keep_hong(
     path = out / WEIGHTS["hong"]
     seen, unseen = (clusters_of(settings, each) for each in (source.training, source.validation))
     model = replace(fresh_hong(settings, jnp.std(seen.convergence)), params=params)
-    rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
-    checked = [row for row in rows if "validation" in row]
+    checked = [row for row in read_log(out) if "validation" in row]
     best = min(checked, key=lambda row: row["validation"]["loss"])
     counts = {"clusters": len(seen.convergence), "validated_with": len(unseen.convergence)}
     record = {**record, **counts, "best_step": best["step"], "validation": best["validation"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,16 @@ def test_direct_inversions_do_not_return_nan(estimator):
     with pytest.raises(FloatingPointError, match="the map is not finite"):
         estimator(KEY, data(5e37, 1e18))
     assert np.isfinite(estimator(KEY, data(1.0, 1.0)).convergence).all()
+
+
+def test_the_iteration_of_inpainting_is_named_from_which_on_a_map_is_lost():
+    """Squares of its waves are beyond float32 before the map is; one pixel has no shear."""
+    shear = data(1e19, 1e17)
+    gap = replace(shear, weight=shear.weight.at[:, 3, 4].set(0))
+    estimator = KSPlus(num_iterations=8, num_corrections=1)
+    with pytest.raises(FloatingPointError, match=r"not finite from iteration [1-8] of 16 on: "):
+        estimator(KEY, gap)
+    assert not np.isfinite(jax.jit(lambda shear: estimator(KEY, shear).convergence)(gap)).any()
 
 
 def test_inversion_can_still_be_traced():

@@ -196,6 +196,41 @@ def test_binning_differentiates():
     np.testing.assert_allclose(tangent, shear, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-18, 1e-6, 1.0, 1e6])
+def test_gradients_in_weights_of_any_size(dtype, size):
+    """Of two galaxies, one, one beside another without weight, and none in a pixel."""
+    grid = Grid((2, 2), 4.0, (150.0, 2.0))
+    x, y = (jnp.asarray(axis, dtype) for axis in ([0, 0, 1, 0, 0, 5], [0, 0, 0, 1, 1, 0]))
+    relative = np.array([1.0, 0.25, 1.0, 1.0, 0.0, 1.0])
+    weight = jnp.asarray(size * relative, dtype)
+    shape = np.array([0.1 + 0.2j, -0.3j, 0.2, 0.1j, 0.3, 0.1])
+    shapes, noise = jnp.asarray(shape, jnp.result_type(dtype, 1j)), jnp.asarray([0.3, 0.3], dtype)
+
+    def binned(weight):
+        shear, inverse, _ = weighted_mean_shear(x, y, shapes, weight, noise, grid)
+        return jnp.sum(shear.real - 2 * shear.imag), 0.09 * jnp.sum(inverse[0])
+
+    def expected():
+        """Of the sum of shears and of effective numbers, by each galaxy's own pixel."""
+        own = np.array([0, 0, 1, 2, 2])
+        total, square, mean = (
+            np.bincount(own, part)[own]
+            for part in (relative[:5], relative[:5] ** 2, (relative * shape.real)[:5])
+        )
+        imaginary = np.bincount(own, (relative * shape.imag)[:5])[own]
+        lean = (shape.real[:5] - mean / total) - 2 * (shape.imag[:5] - imaginary / total)
+        ratio = total / square
+        return lean / total, 2 * ratio * (1 - ratio * relative[:5])
+
+    shear, inverse, counts = weighted_mean_shear(x, y, shapes, weight, noise, grid)
+    np.testing.assert_allclose(shear[0], [(shape[0] + 0.25 * shape[1]) / 1.25, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(0.09 * inverse[0], [[1.25**2 / 1.0625, 1], [1, 0]], rtol=1e-6)
+    assert counts.tolist() == [[2, 1], [1, 0]]
+    for found, want in zip(jax.jacrev(binned)(weight), expected(), strict=True):
+        assert np.all(np.isfinite(found)) and found[5] == 0
+        np.testing.assert_allclose(size * found[:5], want, rtol=1e-5, atol=1e-6)
+
+
 def test_unobservable_fields_and_noise_are_refused():
     catalog = shear_catalog(**columns())
     with pytest.raises(ValueError, match="none of the 50 galaxies falls on the grid"):

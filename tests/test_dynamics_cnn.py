@@ -186,6 +186,13 @@ def test_a_training_with_other_clusters_is_not_taken_for_this(clusters, tmp_path
     jax.tree.map(np.testing.assert_array_equal, trained(images, masses), first)
 
 
+def test_too_few_clusters_are_refused_before_the_training(clusters, monkeypatch):
+    monkeypatch.setattr("jaxmap.dynamics.cnn.train_network", None)
+    some = select(clusters, np.arange(len(clusters)) < 200)
+    with pytest.raises(ValueError, match="with 20 held-out clusters; expected 50 or more"):
+        fit_cnn(KEY, some, preset=SHORT)
+
+
 def test_estimators_survive_their_files(clusters, ensemble, tmp_path):
     path = tmp_path / "cnn.npz"
     write_model(path, ensemble, {"seed": 0})

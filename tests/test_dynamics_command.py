@@ -71,6 +71,55 @@ def test_training_from_a_catalogue(catalog, tmp_path, capsys):
     assert np.isfinite(Table.read(masses)["log10_mass"]).all()
 
 
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [Killed, KeyboardInterrupt])
+def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch, capsys, fault):
+    """In its second network; no other training goes on from there."""
+    preset = cnn.DEFAULT._replace(num_epochs=6, learning=cnn.Learning(batch=20))
+    monkeypatch.setitem(cnn.PRESETS, "default", preset)
+    made: list[int] = []
+
+    def count(*arguments):
+        made.append(1)
+        if len(made) == stop_at:
+            raise fault
+        return epoch(*arguments)
+
+    epoch = cnn.epoch
+    monkeypatch.setattr(cnn, "epoch", count)
+    clusters = str(tmp_path / "clusters.fits")
+    assert main(["dynamics", "mock", "--flat", "--num", "560", "--out", clusters, "-q"]) == 0
+    command = ["dynamics", "train", clusters, "--model", "cnn1d", "--num-networks", "2", "-q"]
+
+    def run(name, *more):
+        made.clear()
+        return main([*command, *more, "--out", str(tmp_path / name)])
+
+    stop_at = 0
+    assert run("whole.npz") == 0 and len(made) == 12
+    stop_at = 12
+    if fault is KeyboardInterrupt:
+        assert run("parts.npz") == 1
+        assert "the epochs so far are in" in capsys.readouterr().err
+    else:
+        with pytest.raises(Killed):
+            run("parts.npz")
+    assert len(list(tmp_path.glob("parts-*.partial"))) == 1
+    stop_at = 0
+    assert run("parts.npz", "--seed", "1") == 0 and len(made) == 12
+    (tmp_path / "parts.npz").unlink()
+    assert run("parts.npz") == 0 and len(made) == 1  # the last epoch
+    assert not list(tmp_path.glob("*.partial"))
+    with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "parts.npz") as other:
+        arrays = [name for name in one.files if one[name].dtype != np.uint8]
+        assert len(arrays) > 10
+        assert all(one[name].tobytes() == other[name].tobytes() for name in arrays)
+
+
 def test_evaluation(tmp_path, capsys, caplog):
     path = tmp_path / "figures.json"
     models = "m_sigma_pure,m_sigma_contaminated,cnn1d"

@@ -39,7 +39,7 @@ from jaxmap.networks.weights import read_weights, write_weights
 from jaxmap.sample_store import SampleStore
 from jaxmap.samplers import Diffusion
 from jaxmap.spectra import PowerSpectrum, power_spectrum
-from jaxmap.training.loop import train
+from jaxmap.training.loop import LOG, read_log, train
 
 GRID = Grid((16, 16), 1.0)
 TREE = {"a": np.arange(3000.0), "b": {"c": np.ones(4)}}
@@ -75,11 +75,11 @@ def sample(folder: Path, fault: str) -> None:
     posterior(folder, until_the_fault)(jax.random.key(0), data())
 
 
-def no_room() -> None:
+def no_room(most: int = 2000) -> None:
     """No file of this process may grow beyond 2 kB, as on a disk that has just filled up."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 def write_all(folder: Path, value: float) -> None:
@@ -131,14 +131,20 @@ def train_toy(folder: Path, progress=lambda steps: steps) -> np.ndarray:
     return np.asarray(params["x"])
 
 
+def losses(folder: Path) -> dict[int, float]:
+    """Losses by step of a log in which every line can be read."""
+    rows = read_log(folder)
+    assert len(rows) == len((folder / LOG).read_bytes().splitlines())
+    return {row["step"]: row["train"]["loss"] for row in rows}
+
+
 def train_until(folder: Path, fault: str) -> None:
-    """A training, as a script; the disk is full after step 12."""
-    del fault
+    """A training, as a script; the disk is full after step 12, in the middle of a file."""
 
     def until_the_fault(steps):
         for step in steps:
             if step == 12:
-                no_room()
+                no_room(2000 if fault == "checkpoint" else (folder / LOG).stat().st_size + 30)
             yield step
 
     train_toy(folder, until_the_fault)
@@ -186,12 +192,58 @@ def test_old_files_survive_a_full_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_on_a_full_disk_goes_on_bit_for_bit(tmp_path):
-    done = as_script("train", tmp_path / "full", "")
+@pytest.mark.parametrize("file", ["checkpoint", "log"])
+def test_training_on_a_full_disk_goes_on_bit_for_bit(tmp_path, file):
+    done = as_script("train", tmp_path / "full", file)
     assert done.returncode == 1 and "File too large" in done.stderr
     assert toys.step_of(tmp_path / "full") == 12
+    cut = not (tmp_path / "full" / LOG).read_bytes().endswith(b"\n")
+    assert cut == (file == "log")  # the control
     found = train_toy(tmp_path / "full")
     np.testing.assert_array_equal(found, train_toy(tmp_path / "whole"))
+    assert losses(tmp_path / "full") == losses(tmp_path / "whole")
+
+
+def stop_before(last: int):
+    def until_the_fault(steps):
+        for step in steps:
+            if step == last:
+                raise InterruptedError
+            yield step
+
+    return until_the_fault
+
+
+def test_a_line_of_the_log_that_was_cut_is_taken_away(tmp_path):
+    train_toy(tmp_path / "whole")
+    for step, cut in ((5, ""), (5, '{"step"'), (13, '{"step": 16, "sec')):
+        folder = tmp_path / f"{step}{len(cut)}"
+        with pytest.raises(InterruptedError):
+            train_toy(folder, stop_before(step))
+        with (folder / LOG).open("a" if step == 13 else "w") as log:
+            log.write(cut)
+        train_toy(folder)
+        found, whole = losses(folder), losses(tmp_path / "whole")
+        assert found == {row: whole[row] for row in whole if row > 4 or step == 13}
+
+
+def test_no_log_keeps_weights_from_being_written(tmp_path, caplog):
+    """Neither one with a cut line inside, as versions before left it, nor one that lost its end."""
+    whole = train_toy(tmp_path)
+    path = tmp_path / LOG
+    *before, last = path.read_bytes().splitlines(keepends=True)
+    validation = json.loads(last)["validation"]
+    path.write_bytes(b"".join([*before[:-1], b'{"step": 16, "seco', before[-1], last]))
+    np.testing.assert_array_equal(train_toy(tmp_path), whole)
+    assert read_log(tmp_path)[-1] == json.loads(last) and caplog.messages == []
+    for content in (b"", b"\xff\0[1]\n", b"".join(before), b"[" * 10 + b"\n"):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(train_toy(tmp_path), whole)
+        assert read_log(tmp_path)[-1]["validation"] == validation
+    assert len(caplog.messages) == 4 and "log.jsonl was lost, and is validated" in caplog.text
+    path.unlink()
+    np.testing.assert_array_equal(train_toy(tmp_path), whole)
+    assert read_log(tmp_path)[-1]["validation"] == validation
 
 
 def test_room_for_all_samples_is_taken_at_once(tmp_path, monkeypatch):

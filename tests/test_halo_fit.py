@@ -175,6 +175,16 @@ def test_bad_input_is_refused(make, message):
         make()
 
 
+def test_the_first_lost_draw_of_a_fit_is_named(monkeypatch):
+    drawn = {name: np.ones((3, 20)) for name in ("mass", "x")}
+    drawn["x"][2, 7:] = drawn["x"][1, 9:] = np.nan
+    monkeypatch.setattr(
+        "jaxmap.clusters.fit.sample_halo", lambda *arguments: (drawn, np.zeros((3, 20)))
+    )
+    with pytest.raises(FloatingPointError, match=r"of x are .* draw 8 after .* of chain 3 of 3;"):
+        fit_halo(jax.random.key(0), halo_data_of_map(mock_map(), Z_LENS, PLANE))
+
+
 @pytest.mark.slow
 def test_nuts_finds_the_posterior():
     """Mean and spread of mass and concentration against the posterior on a grid of both, the centre

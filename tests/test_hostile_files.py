@@ -27,7 +27,8 @@ from jaxmap.mapfiles import read_mass_map, read_samples
 from jaxmap.networks.checkpoint import read_checkpoint
 from jaxmap.networks.weights import HEADER, read_weights
 from jaxmap.reading.maps.source import open_maps
-from jaxmap.reading.readers import read_shear
+from jaxmap.reading.readers import open_shapes, read_shear
+from jaxmap.reading.surveys import GENERIC
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.training.settings import read_training
 
@@ -149,6 +150,18 @@ def hdf5(path: Path, shape: tuple[int, ...]) -> Path:
     return path
 
 
+def test_columns_of_hdf5_are_held_together(tmp_path, monkeypatch):
+    """Each would fit; of two tables of them the smaller is read."""
+    for name, num in (("small", 10), ("large", 300_000)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for column in ("ra", "dec", "e1", "e2"):
+                file[column] = np.linspace(0, 0.5, num)
+    monkeypatch.setattr(machine, "_free_memory", lambda: 8 * MIB)
+    assert len(read_shear(tmp_path / "small.h5", survey=GENERIC)) == 10
+    with pytest.raises(ValueError, match=r"dataset /\w+ with 3 others needs .* of memory, and"):
+        read_shear(tmp_path / "large.h5", survey=GENERIC)
+
+
 def test_hdf5_that_claims_an_absurd_shape(tmp_path, little_memory):
     with pytest.raises(ValueError, match="of memory, and"):
         read_shear(hdf5(tmp_path / "galaxies.h5", (10**13,)))
@@ -189,6 +202,9 @@ def test_hdf5_that_leads_to_other_files(tmp_path):
     for name in ("link", "virtual", "raw"):
         with pytest.raises(ValueError, match="outside its folder"):
             read_shear(shown / f"{name}.h5")
+        reader = open_shapes(shown / f"{name}.h5")
+        with pytest.raises(ValueError, match="outside its folder"):
+            next(reader.table.in_parts(reader.names, 4))
     # The control: inside the folder it is a survey in several files, as DES has them.
     (shown / "part.h5").write_bytes(secret.read_bytes())
     with h5py.File(shown / "whole.h5", "w") as file:

@@ -135,6 +135,24 @@ def test_concentrations_are_those_of_colossus(colossus_cosmology, relation, name
     assert np.all(np.abs(relation(mass, 0.5) / control - 1) > 5e-3)
 
 
+@pytest.mark.parametrize("z", [0.0, 0.3, 1.0])
+def test_concentrations_have_gradients(dtype, z):
+    """Their logarithmic slopes are the exponents of the formulas."""
+    mass, z = jnp.asarray(3e14, dtype), jnp.asarray(z, dtype)
+    scaled = np.log10(3e14 * PLANCK18.h / 1e12)
+    early = 0.385 * np.exp(-0.617 * z**1.21)
+    slopes = {
+        duffy08: (-0.084, -0.47 / (1 + z)),
+        dutton14: (
+            -0.101 + 0.026 * z,
+            np.log(10) * (0.026 * scaled - 0.617 * 1.21 * z**0.21 * early),
+        ),
+    }
+    for relation, expected in slopes.items():
+        c, (by_mass, by_z) = jax.value_and_grad(relation, (0, 1))(mass, z)
+        np.testing.assert_allclose((by_mass * mass / c, by_z / c), expected, rtol=1e-5)
+
+
 def density(r, tau=np.inf):
     return 1 / (r * (1 + r) ** 2) / (1 + (r / tau) ** 2) ** 2
 

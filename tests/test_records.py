@@ -8,8 +8,11 @@ from astropy.table import Table
 
 from jaxmap.cli import main
 from jaxmap.conformal import Conformal, read_conformal, write_conformal
+from jaxmap.files import record_beside
 from jaxmap.networks.weights import write_weights
-from jaxmap.records import is_ours, read_record, record_beside, with_record
+from jaxmap.records import is_ours, read_record, with_record
+from jaxmap.texttables import require_file
+from jaxmap.two_columns import read_two_columns
 
 MINE = "cluster,radius_mpc_h,velocity_km_s\n1,0.1,200\n"
 TOML = "[schedule]\nnum_steps = 3\n"
@@ -80,6 +83,38 @@ def test_records_of_files_without_room_for_one(tmp_path):
     assert read_record(tmp_path / "w.npz") == {"command": "y"}
     (tmp_path / "other.json").write_text(json.dumps({"command": "make", "arguments": []}))
     assert not is_ours(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("name", ["clusters.csv", "clusters.ecsv", "clusters.npy"])
+def test_a_table_that_was_cut_or_changed_is_not_taken_for_the_whole(tmp_path, capsys, name):
+    """Unless its record is taken away, as one does who changed it on purpose."""
+    path, out = tmp_path / name, str(tmp_path / "masses.csv")
+    assert main(["dynamics", "mock", "--num", "12", "-q", "--out", str(path)]) == 0
+    flags = ["--model", "m_sigma_contaminated", "-q", "--out", out]
+    assert main(["dynamics", "estimate", str(path), *flags]) == 0  # the control
+    content = path.read_bytes()
+    half = content[: content.rindex(b"\n", 0, len(content) // 2) + 1]
+    for changed in (half, content.replace(b"1", b"2")):
+        path.write_bytes(changed)
+        assert main(["dynamics", "estimate", str(path), *flags]) == 2
+        said = capsys.readouterr().err
+        assert "was changed or cut short since" in said and f"remove {name}.json to" in said
+    if name.endswith("csv"):
+        path.write_bytes(half)
+        record_beside(path).unlink()
+        assert main(["dynamics", "estimate", str(path), *flags]) == 0
+
+
+def test_records_of_others_beside_a_file_do_not_matter(tmp_path):
+    path = tmp_path / "nz.txt"
+    path.write_text("0 1\n1 2\n")
+    for text in ("", "{", "[]", '{"sha256": "0"}', '{"file_sha256": 3}', "[" * 10**5):
+        record_beside(path).write_text(text)
+        require_file(path)
+        assert read_two_columns(path, {"z"}, {"nz"}, "z and n(z)")[1].tolist() == [1, 2]
+    record_beside(path).write_text(json.dumps({"file_sha256": "0" * 64}, indent=1))
+    with pytest.raises(ValueError, match=r"nz\.txt was changed .* remove nz\.txt\.json"):
+        read_two_columns(path, {"z"}, {"nz"}, "z and n(z)")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".fits"])

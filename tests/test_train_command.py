@@ -1,6 +1,7 @@
 """`jaxmap train` and what one does with its weights, and those that are shipped."""
 
 import json
+import shutil
 import tomllib
 from dataclasses import asdict
 from importlib import resources
@@ -15,6 +16,7 @@ from astropy.table import Table
 from jaxmap import train_command
 from jaxmap.cli import main
 from jaxmap.denoiser_files import read_denoiser
+from jaxmap.digests import digest_of
 from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_mass_map
 from jaxmap.matter_power import PLANCK18
@@ -64,6 +66,20 @@ def test_train_writes_weights_log_and_pictures(trained):
     assert header["training"]["steps"] == 4
     assert header["training"]["settings"]["maps"]["pixel_arcmin"] == 2.0
     assert header["training"]["sky"]["cosmology"] == asdict(PLANCK18)
+
+
+@pytest.mark.slow
+def test_a_log_that_was_cut_keeps_no_weights_from_being_written(trained, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(trained / "out", out)
+    (out / "denoiser.npz").unlink()
+    first, second = (out / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "log.jsonl").write_bytes(first[:30] + second)
+    assert main(["train", str(trained / "small.toml"), "--out", str(out), "-q"]) == 0
+    found, _, header = read_denoiser(out / "denoiser.npz")
+    before, _, last = read_denoiser(trained / "out" / "denoiser.npz")
+    assert digest_of(found.params) == digest_of(before.params)
+    assert header["training"]["validation"] == last["training"]["validation"]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmap.digests import digest_of, warn_without_digest
-from jaxmap.files import atomic_path
+from jaxmap.files import append_line, atomic_path, whole_lines
 
 FIELDS = "fields.jsonl"
 
@@ -16,7 +16,7 @@ FIELDS = "fields.jsonl"
 def open_records(folder: Path, identity: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     """Fields that a folder holds already, by number; the file is made if there is none.
 
-    What an interruption left of a last line is taken away, so that lines can be appended.
+    What an interruption left of a last line is passed over.
 
     Args:
         folder: made if need be.
@@ -33,12 +33,11 @@ def open_records(folder: Path, identity: Mapping[str, Any]) -> dict[int, dict[st
         if not path.exists():
             with atomic_path(path) as temporary:
                 temporary.write_bytes(_head(wanted))
-        text = path.read_bytes()
+        whole = whole_lines(path)
     except OSError as error:
         raise ValueError(
             f"cannot use {folder} ({error.strerror}); choose another folder with --out"
         ) from error
-    whole = text[: text.rfind(b"\n") + 1]
     try:
         head, *lines = [json.loads(one) for one in whole.splitlines()]
         stored, records = head["calibration"], {one["number"]: one for one in lines}
@@ -49,15 +48,13 @@ def open_records(folder: Path, identity: Mapping[str, Any]) -> dict[int, dict[st
         ) from error
     if "digest" in wanted and stored == {k: v for k, v in wanted.items() if k != "digest"}:
         warn_without_digest(f"the calibration in {folder}", "choose another folder")
-        whole = _head(wanted) + whole[whole.index(b"\n") + 1 :]
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(_head(wanted) + whole[whole.index(b"\n") + 1 :])
     elif stored != wanted:
         raise ValueError(
             f"the fields in {folder} were made with {_difference(stored, wanted)}; choose another "
             "folder with --out"
         )
-    if whole != text:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(whole)
     return records
 
 
@@ -68,8 +65,7 @@ def identity_of(given: Mapping[str, Any] | None, *made_of: Any) -> Mapping[str, 
 
 def append_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Add a field that was judged."""
-    with open(folder / FIELDS, "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record, allow_nan=False) + "\n")
+    append_line(folder / FIELDS, json.dumps(record, allow_nan=False))
 
 
 def _head(identity: Mapping[str, Any]) -> bytes:

@@ -160,10 +160,13 @@ def fit_halo(
     drawn, diverging = sample_halo(key, data, prior or HaloPrior(), settings or FitSettings())
     samples = {name: np.asarray(values, float) for name, values in drawn.items()}
     for name, values in samples.items():
-        if not np.all(np.isfinite(values)):
+        lost = np.argwhere(~np.isfinite(values).T)
+        if len(lost):
+            draw, chain = lost[0] + 1
             raise FloatingPointError(
-                f"samples of {name} are not finite; check the data for ellipticities or weights "
-                "that are out of range, or use float64"
+                f"samples of {name} are not finite, first in draw {draw} after the warm-up of "
+                f"chain {chain} of {len(values)}; check the data for ellipticities or weights that "
+                "are out of range, or use float64"
             )
     moving = {name: values for name, values in samples.items() if np.ptp(values) > 0}
     rhat = {name: float(split_gelman_rubin(values)) for name, values in moving.items()}

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxmap.digests import digest_of
 from jaxmap.dynamics.domain import Domain, domain_of, without_spread
-from jaxmap.dynamics.error_model import ErrorModel, fit_errors
+from jaxmap.dynamics.error_model import ErrorModel, fit_errors, require_enough
 from jaxmap.dynamics.estimate import Flag, MassEstimate, flagged
 from jaxmap.dynamics.images import BANDWIDTH, images_of
 from jaxmap.dynamics.members import ClusterMembers, require_masses, select
@@ -269,8 +269,9 @@ def fit_cnn(
         )
     members = select(members, (members.richness > 1) & ~without_spread(members, with_radius))
     masses, domain = require_masses(members), domain_of(members)
-    images = cluster_images(members, preset, domain, with_radius)
     aside = mass_folds(members, max(2, round(1 / held_out))) == 0
+    require_enough(int(aside.sum()))
+    images = cluster_images(members, preset, domain, with_radius)
 
     def validation(params: Any) -> dict[str, Any]:
         error = masses_from_images((params,), preset, domain, images[aside])[0] - masses[aside]

@@ -42,11 +42,7 @@ def fit_errors(
     Raises:
         ValueError: for fewer than 50 clusters.
     """
-    if len(estimate) < 2 * FEWEST:
-        raise ValueError(
-            f"errors cannot be measured with {len(estimate)} held-out clusters; expected "
-            f"{2 * FEWEST} or more (train with more clusters)"
-        )
+    require_enough(len(estimate))
     num = min(NUM_BINS, len(estimate) // FEWEST)
     groups = np.array_split(np.argsort(estimate, kind="stable"), num)
     square = (estimate - truth) ** 2
@@ -54,3 +50,16 @@ def fit_errors(
     variance = [max(np.mean(square[g] - taken[g]), 0.01 * np.mean(square[g])) for g in groups]
     centres = np.array([np.mean(estimate[g]) for g in groups])
     return ErrorModel(centres, np.sqrt(variance))
+
+
+def require_enough(num_held_out: int) -> None:
+    """Refuse to measure errors with too few clusters, before a training for them.
+
+    Raises:
+        ValueError: for fewer than 50.
+    """
+    if num_held_out < 2 * FEWEST:
+        raise ValueError(
+            f"errors cannot be measured with {num_held_out} held-out clusters; expected "
+            f"{2 * FEWEST} or more (train with more clusters)"
+        )

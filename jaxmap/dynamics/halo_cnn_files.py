@@ -18,6 +18,7 @@ import numpy as np
 from jaxmap.arrayfiles import read_array
 from jaxmap.dynamics.members import ClusterMembers, cluster_members, halo_groups, require_masses
 from jaxmap.files import atomic_path
+from jaxmap.texttables import require_file
 
 
 class _Shell:
@@ -175,13 +176,12 @@ def read_halo_cnn(path: str | Path) -> ClusterMembers:
         FileNotFoundError: if there is no such file.
     """
     path = Path(path).expanduser()
+    require_file(path)
     if path.suffix == ".npy":
         return _from_padded(path)
     try:
         with open(path, "rb") as stream:
             catalogue = _Restricted(stream).load()
-    except FileNotFoundError:
-        raise
     except Exception as error:
         raise ValueError(
             f"{path} is not a halo_cnn catalogue that can be read safely ({error}); expected a "

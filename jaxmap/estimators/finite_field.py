@@ -7,6 +7,7 @@ mass, and crop their result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -90,12 +91,12 @@ def taken_margin(shape: tuple[int, int], margin: int | None) -> int:
     return taken
 
 
-def require_finite_maps(*maps: jax.Array | None, where: str = "") -> None:
+def require_finite_maps(*maps: jax.Array | None, where: Callable[[], str] = str) -> None:
     """Refuse maps that left the range of the precision; what ``jax.jit`` traces passes.
 
     Args:
         maps: None for those that were not made.
-        where: in the course of the work, for the message.
+        where: says since when in the course of the work, for the message.
 
     Raises:
         FloatingPointError: if a value is not finite.
@@ -104,7 +105,7 @@ def require_finite_maps(*maps: jax.Array | None, where: str = "") -> None:
     traced = any(isinstance(array, jax.core.Tracer) for array in known)
     if not traced and not all(bool(jnp.all(jnp.isfinite(array))) for array in known):
         raise FloatingPointError(
-            f"the map is not finite{where}: shear or weights are beyond the range of the "
+            f"the map is not finite{where()}: shear or weights are beyond the range of the "
             "precision; check the units of the noise, or use float64 (--x64)"
         )
 

@@ -13,6 +13,7 @@ from jaxmap.catalog import ShearMap
 from jaxmap.estimators.finite_field import inner, pad_shear, require_finite_maps
 from jaxmap.massmap import MassMap
 from jaxmap.operators import convergence_from_shear, gaussian_smooth, shear_from_convergence
+from jaxmap.samplers import Draws
 from jaxmap.starlet import from_starlet, most_scales, starlet
 
 LEAST = 3.0
@@ -75,13 +76,17 @@ class KSPlus:
         padded, margin = pad_shear(shear, self.margin)
         smooth = partial(gaussian_smooth, grid=padded.grid, smoothing_arcmin=self.smoothing_arcmin)
         current = padded.shear
+        watched: list[jax.Array] = []
         for correction in range(self.num_corrections + 1):
             data = replace(padded, shear=current)
-            convergence = inpaint(data, self.num_iterations)
+            convergence, finite = inpaint(data, self.num_iterations)
+            watched.append(finite)
             if correction < self.num_corrections:
                 current = padded.shear * (1 - smooth(convergence).real)
         convergence = inner(smooth(convergence), margin)
-        require_finite_maps(convergence)
+        iterations = {"iteration": jnp.concatenate(watched)[None]}
+        where = Draws(convergence.real[None], {}, iterations).broken_at
+        require_finite_maps(convergence, where=where)
         return MassMap(
             convergence=convergence.real,
             grid=shear.grid,
@@ -92,7 +97,7 @@ class KSPlus:
 
 
 @partial(jax.jit, static_argnames="num_iterations")
-def inpaint(data: ShearMap, num_iterations: int = 100) -> jax.Array:
+def inpaint(data: ShearMap, num_iterations: int = 100) -> tuple[jax.Array, jax.Array]:
     r"""Convergence of a masked shear map, its gaps inpainted as `KSPlus` says.
 
     The last threshold is `LEAST` standard deviations of the noise of a cosine: a lower one would
@@ -103,7 +108,8 @@ def inpaint(data: ShearMap, num_iterations: int = 100) -> jax.Array:
         num_iterations: steps from the largest threshold to the last.
 
     Returns:
-        Complex convergence, E + iB; its shear is the given one where observed but for a constant.
+        Complex convergence, E + iB, whose shear is the given one where observed but for a constant;
+        and whether it was finite after each step, shape ``(num_iterations,)``.
     """
     grid, mask = data.grid, data.mask
     known = jnp.where(mask, data.shear, 0)
@@ -114,7 +120,7 @@ def inpaint(data: ShearMap, num_iterations: int = 100) -> jax.Array:
     variance = jnp.mean(jnp.where(observed, 1 / jnp.where(observed, data.weight, 1), 0))
     least = jnp.minimum(LEAST * jnp.sqrt(variance), largest)
 
-    def advance(step: jax.Array, convergence: jax.Array) -> jax.Array:
+    def advance(convergence: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         filled = jnp.where(mask, known, shear_from_convergence(convergence, grid))
         cosines = _cosines(convergence_from_shear(filled, grid))
         # Falls as in morphological component analysis.
@@ -122,11 +128,12 @@ def inpaint(data: ShearMap, num_iterations: int = 100) -> jax.Array:
         kept = jnp.where(jnp.abs(cosines) > least + (largest - least) * fall, cosines, 0)
         fields = idctn(kept, axes=(-2, -1), norm="ortho")
         pair = jnp.stack([_even_variance(field, mask, scales) for field in fields])
-        return jax.lax.complex(pair[0], jnp.where(mask, pair[1], 0))
+        after = jax.lax.complex(pair[0], jnp.where(mask, pair[1], 0))
+        return after, jnp.all(jnp.isfinite(after))
 
-    last = jax.lax.fori_loop(0, num_iterations, advance, jnp.zeros_like(known))
+    last, finite = jax.lax.scan(advance, jnp.zeros_like(known), jnp.arange(num_iterations))
     filled = jnp.where(mask, known, shear_from_convergence(last, grid))
-    return convergence_from_shear(filled, grid)
+    return convergence_from_shear(filled, grid), finite
 
 
 def _cosines(convergence: jax.Array) -> jax.Array:

@@ -64,7 +64,7 @@ class MaximumPosterior:
         convergence, finite = _maximise(prior, padded, self.num_levels, self.largest, self.least)
         chi2 = chi2_per_pixel(convergence, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
-        where = Draws(convergence[None], {}, {"level": finite[None]}).broken_at()
+        where = Draws(convergence[None], {}, {"level": finite[None]}).broken_at
         require_finite_maps(convergence, chi2, where=where)
         if self.domain is not None:
             warn_of_residuals(float(chi2), int(jnp.sum(shear.weight > 0)), samples=False)

@@ -30,6 +30,10 @@ PARTS = {"hong": 260 * 2**20}
 (measured there too, 217 MiB)."""
 
 
+PER_GALAXY = 32
+"""Numbers for each galaxy of methods that are given galaxies, not their means in pixels: 6 of its
+own, and 24 that XLA sets aside to read a map off at their places and write it back."""
+
 REMEDY = "take larger pixels (--pixel-arcmin), a part of the field (--size) or a smaller --margin"
 
 
@@ -40,6 +44,7 @@ def map_memory(
     num_samples: int = 0,
     at_once: int = 1,
     itemsize: int = 4,
+    num_galaxies: int = 0,
 ) -> int:
     """Bytes that a map takes.
 
@@ -50,11 +55,12 @@ def map_memory(
         num_samples: that are kept in memory.
         at_once: maps that are worked on together.
         itemsize: bytes of a number.
+        num_galaxies: that the method is given in place of their means in pixels.
     """
     taken = taken_margin(shape, margin)
     padded = (shape[0] + 2 * taken) * (shape[1] + 2 * taken)
     planes = PLANES[method] * at_once * padded + num_samples * shape[0] * shape[1]
-    return itemsize * planes + PARTS.get(method, 0)
+    return itemsize * (planes + PER_GALAXY * num_galaxies) + PARTS.get(method, 0)
 
 
 def check_map_memory(
@@ -64,6 +70,7 @@ def check_map_memory(
     num_samples: int = 0,
     drawn: int = 0,
     remedy: str = REMEDY,
+    num_galaxies: int = 0,
 ) -> None:
     """Refuse a map that needs more memory than there is.
 
@@ -74,6 +81,7 @@ def check_map_memory(
         num_samples: that are kept in memory.
         drawn: all that are drawn, those kept in files too; on a CPU one by one, else eight at once.
         remedy: what makes it smaller.
+        num_galaxies: that the method is given in place of their means in pixels.
 
     Raises:
         ValueError: if it does, with the options that make it smaller.
@@ -83,8 +91,10 @@ def check_map_memory(
     at_once = 1 if jax.default_backend() == "cpu" else min(drawn, 8)
     itemsize = jnp.zeros((), float).dtype.itemsize
     fewer = ", or draw fewer samples (--num-samples)" if drawn > 1 else ""
+    unbinned = f" of {num_galaxies:,} unbinned galaxies" if num_galaxies else ""
+    binned = ", or the galaxies' means in pixels (without --unbinned)" if num_galaxies else ""
     check_memory(
-        map_memory(method, shape, taken, num_samples, at_once, itemsize),
-        f"a {method} map of {shape[1]} x {shape[0]} pixels with a margin of {taken}",
-        f"{remedy}{fewer}",
+        map_memory(method, shape, taken, num_samples, at_once, itemsize, num_galaxies),
+        f"a {method} map{unbinned} of {shape[1]} x {shape[0]} pixels with a margin of {taken}",
+        f"{remedy}{fewer}{binned}",
     )

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxmap.hdf5files import attribute, check_dataset
+from jaxmap.hdf5files import attribute, check_datasets
 from jaxmap.machine import check_memory
 from jaxmap.texttables import content_of, opened, read_text, text_layout
 
@@ -168,14 +168,17 @@ def hdf5_columns(
         )
     (key,) = keys
 
+    def datasets(node: Any, names: Sequence[str]) -> list[Any]:
+        return [node] if isinstance(node, h5py.Dataset) else [node[name] for name in names]
+
     def load(names: Sequence[str]) -> Mapping[str, Any]:
         from astropy.table import Column, Table
 
         with reading(path), h5py.File(path, "r") as file:
             node = file[key]
-            for each in [node] if isinstance(node, h5py.Dataset) else [node[n] for n in names]:
-                check_dataset(each, path)
-            if f"{key}.__table_column_meta__" in file:  # astropy keeps masks and units there
+            kept = f"{key}.__table_column_meta__" in file  # astropy keeps masks and units there
+            check_datasets(datasets(node, tables[key] if kept else names), path)
+            if kept:
                 return Table.read(file, path=key)
             if isinstance(node, h5py.Dataset):
                 return {name: node.fields(name)[:] for name in names}
@@ -186,6 +189,7 @@ def hdf5_columns(
 
         with reading(path), h5py.File(path, "r") as file:
             node = file[key]
+            check_datasets(datasets(node, names), path, planes=True)
             if f"{key}.__table_column_meta__" in file:
                 parts: Iterator[Mapping[str, Any]] = iter([load(names)])
             elif isinstance(node, h5py.Dataset):

@@ -7,7 +7,7 @@ map at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxmap.arrayfiles import read_arrays
 from jaxmap.files import atomic_path
+from jaxmap.machine import check_memory
 from jaxmap.mapfiles import write_mass_map
 from jaxmap.massmap import MassMap
 from jaxmap.survey.blend import Blend, Places, places_on
@@ -38,6 +39,11 @@ MERGED = {
 """The merged maps, named as the extensions of `jaxmap.mapfiles.write_mass_map`."""
 
 _REGION_PIXELS = 2**18
+_CACHED = 24
+"""Maps of patches that are kept at hand."""
+_BYTES_PER_PIXEL = 600
+"""Of a region: its places on the sky and on a patch, sums in float64, and where those pixels lie on
+the patches that hold them (on nine at most, those of a cell and its neighbours)."""
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -88,14 +94,15 @@ def merge_survey(
         progress: wraps the loops.
 
     Raises:
-        ValueError: if nothing is there to be merged, or too few samples.
+        ValueError: if nothing is there to be merged, too few samples, or too little memory.
     """
     folder, made = plan.folder / MAPS, Merged()
-    folder.mkdir(exist_ok=True)
     made.nside = nside or power_of_two_nside(plan.tiling.pixel_arcmin / 60)
     if made.nside & (made.nside - 1) or made.nside < 1:
         raise ValueError(f"nside is {made.nside}; expected a power of two, such as 2048 (--nside)")
-    load = lru_cache(maxsize=24)(lambda patch: patch_map(plan, patch))
+    check_merge_memory(plan, made.nside, num_samples)
+    folder.mkdir(exist_ok=True)
+    load = lru_cache(maxsize=_CACHED)(lambda patch: patch_map(plan, patch))
     patches = []
     for patch in progress(plan.tiling.patches):
         result = _usable(plan, patch, made, num_samples, load)
@@ -125,6 +132,40 @@ def merge_survey(
             _merge_region(plan, pixels(), near, load, maps, samples)
         made.num_pixels = maps["KAPPA_E"].num
     return made
+
+
+def check_merge_memory(plan: Plan, nside: int, num_samples: int = 0) -> None:
+    """Refuse a merge that needs more memory than there is.
+
+    Args:
+        plan: of the survey.
+        nside: of the merged map.
+        num_samples: samples to merge.
+
+    Raises:
+        ValueError: if it does, with the options that make it less.
+    """
+    patches = plan.tiling.patches
+    near = max((len(near) for _, near in _regions(plan, patches, nside)), default=0)
+    footprint = read_arrays(plan.folder / FOOTPRINT, names=("nside",))
+    region = (nside // _region_nside(nside, int(footprint["nside"]))) ** 2
+    size = 8 if plan.settings["x64"] else 4
+    # Of patches: maps at hand, chunks while they are put together, means of all in a region, and
+    # one sample of each.
+    planes = min(_CACHED, len(patches)) * (4 * size + 1)
+    planes += plan.num_chunks * (4 * size + 8)
+    planes += near * size * (2 if num_samples else 1)
+    check_memory(
+        _BYTES_PER_PIXEL * region + planes * math.prod(plan.tiling.shape),
+        f"a merge of {len(patches)} patches at nside {nside}",
+        "give a smaller --nside, leave out --samples, or plan smaller patches (--patch-deg) in "
+        "another folder",
+        host=True,
+    )
+
+
+def _region_nside(nside: int, used_nside: int) -> int:
+    return min(max(nside // int(math.sqrt(_REGION_PIXELS)), 1), used_nside)
 
 
 def _usable(
@@ -166,14 +207,13 @@ def _require_samples(paths: list[Path], patch: Patch, num: int) -> None:
 
 
 def _regions(
-    plan: Plan, patches: list[Patch], nside: int
+    plan: Plan, patches: Sequence[Patch], nside: int
 ) -> Iterator[tuple[Callable[[], np.ndarray], list[Patch]]]:
     """Pixels of regions of the footprint, ascending, and the patches that may hold them."""
     stored = read_arrays(plan.folder / FOOTPRINT)
     used, used_nside = stored["pixels"], int(stored["nside"])
     fine = healpix(used_nside)
-    region_nside = max(nside // int(math.sqrt(_REGION_PIXELS)), 1)
-    region_nside = min(region_nside, used_nside)
+    region_nside = _region_nside(nside, used_nside)
     regions = used // (used_nside // region_nside) ** 2
     # Farthest that a patch reaches from its centre, and a count pixel from its own.
     side = math.radians(plan.tiling.pixel_arcmin / 60)

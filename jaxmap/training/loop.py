@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxmap.digests import warn_without_digest
+from jaxmap.files import append_line, whole_lines
 from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
 from jaxmap.networks.optimiser import Schedule, lost_steps, start
 
@@ -125,11 +126,39 @@ def train(
             row["validation"] = validation = task.validate(state.average)
             state = task.select(state, validation)
         # The log first: a kill in between costs a repeated line, not the last one of a training.
-        with open(folder / LOG, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append_line(folder / LOG, json.dumps(row))
         write_checkpoint(folder / CHECKPOINT, state, record)
         summaries, began = [], time.perf_counter()
+    _complete_log(folder, task, state)
     return jax.block_until_ready(task.result(state))
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a training's log; lines that are none are left out.
+
+    After `train` the last row is of the last step, and has a ``validation``.
+    """
+    rows = map(_row, whole_lines(folder / LOG).splitlines())
+    return [row for row in rows if row is not None]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+        _ = row["step"], row["seconds"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return dict(row)
+
+
+def _complete_log(folder: Path, task: Task, state: State) -> None:
+    """Validate once more where the log has lost its last row: a log is worth no weights."""
+    rows = read_log(folder) if (folder / LOG).exists() else []
+    if rows and rows[-1]["step"] == int(state.step) and "validation" in rows[-1]:
+        return
+    log.warning("the end of %s was lost, and is validated anew", folder / LOG)
+    row = {"step": int(state.step), "seconds": 0.0, "validation": task.validate(state.average)}
+    append_line(folder / LOG, json.dumps(row))
 
 
 def _fault(

@@ -43,7 +43,7 @@ def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiene
     figure = new_figure(6.5, 4.0)
     axes = figure.add_subplot()
     shown = [1.0]
-    for number, kind in enumerate(rows[0]["train"]["ratio"]):
+    for number, kind in enumerate(rows[-1]["validation"]["ratio"]):
         for part, style in (("train", "-"), ("validation", "o")):
             points = [(row["step"], row[part]["ratio"][kind]) for row in rows if part in row]
             steps, ratios = np.array([p for p in points if p[1] is not None]).reshape(-1, 2).T
