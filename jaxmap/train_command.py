@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxmap
+from jaxmap.arrayfiles import parsed_json
 from jaxmap.cluster_network import write_cluster_network
 from jaxmap.denoiser_files import Domain, read_denoiser, write_denoiser
 from jaxmap.hybrid_prior_files import write_hybrid_prior
@@ -96,7 +96,7 @@ def run_train(options: argparse.Namespace) -> int:
         raise KeyboardInterrupt(
             f"interrupted; the checkpoint in {out}/ is whole, and the same command goes on from it"
         ) from None
-    rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    rows = [parsed_json(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
     draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"))
     record = {**_record(table, rows), "sky": sky_of(settings.source)}
     say(KEEP[settings.kind](out, params, settings, source, record))
@@ -187,7 +187,7 @@ def keep_hong(
     path = out / WEIGHTS["hong"]
     seen, unseen = (clusters_of(settings, each) for each in (source.training, source.validation))
     model = replace(fresh_hong(settings, jnp.std(seen.convergence)), params=params)
-    rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    rows = [parsed_json(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
     checked = [row for row in rows if "validation" in row]
     best = min(checked, key=lambda row: row["validation"]["loss"])
     counts = {"clusters": len(seen.convergence), "validated_with": len(unseen.convergence)}
