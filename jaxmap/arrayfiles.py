@@ -22,6 +22,9 @@ from jaxmap.machine import check_memory
 LARGEST_HEADER = 2**24
 """Bytes of a JSON text inside a file; ours have some thousands."""
 
+_JSON_GROWTH = 32
+"""Bytes of memory for one of JSON text, at most: a dictionary with its key in seven letters."""
+
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -106,11 +109,34 @@ def json_of(array: np.ndarray) -> dict[str, Any]:
     """
     if array.dtype != np.uint8 or array.ndim != 1 or array.size > LARGEST_HEADER:
         raise ValueError(f"its header is an array of {array.dtype} of shape {array.shape}")
-    with plain_errors():
-        found = json.loads(array.tobytes())
+    found = parsed_json(array.tobytes())
     if not isinstance(found, dict):
         raise ValueError(f"its header is a {type(found).__name__}, not an object")
     return found
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        ValueError: for a file that cannot be read, is no JSON, nested too deeply or too large.
+        FileNotFoundError: if there is no such file.
+    """
+    with plain_errors():
+        check_memory(
+            _JSON_GROWTH * path.stat().st_size, f"reading {path}", "use a larger machine", host=True
+        )
+        return parsed_json(path.read_bytes())
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: if it is none, or nested too deeply.
+    """
+    with plain_errors():
+        return json.loads(text)
 
 
 @contextmanager

@@ -11,12 +11,42 @@ import math
 import mmap
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from jaxmap.arrayfiles import plain_errors
 from jaxmap.machine import check_memory
+
+
+@contextmanager
+def opened_hdf5(path: Path) -> Iterator[Any]:
+    """A file of h5py to be read; whatever goes wrong with it is a ValueError with the reason.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    import h5py
+
+    with plain_errors(), h5py.File(path, "r") as file:
+        yield file
+
+
+def dataset_of(file: Any, name: str, planes: bool = False) -> Any:
+    """A dataset that is there, and passes `check_dataset`.
+
+    Raises:
+        ValueError: if it is not, or does not.
+    """
+    import h5py
+
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"it holds no dataset {name!r}")
+    check_dataset(dataset, Path(file.filename), planes)
+    return dataset
 
 
 def check_dataset(dataset: Any, path: Path, planes: bool = False) -> None:
@@ -52,7 +82,9 @@ def check_datasets(datasets: Sequence[Any], path: Path, planes: bool = False) ->
                     "file"
                 )
         shape = dataset.shape[1:] if planes else dataset.shape
-        needed += math.prod(shape or ()) * dataset.dtype.itemsize
+        # A chunk is read as a whole, and may be larger than what it is a part of.
+        chunk = math.prod(getattr(dataset, "chunks", None) or ())
+        needed += max(math.prod(shape or ()), chunk) * dataset.dtype.itemsize
     first = getattr(datasets[0], "name", "")
     check_memory(
         needed,

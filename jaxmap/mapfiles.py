@@ -17,11 +17,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxmap
-from jaxmap.arrayfiles import plain_errors
+from jaxmap.arrayfiles import parsed_json, plain_errors
 from jaxmap.catalog import ShearMap
 from jaxmap.files import atomic_path, reserve
 from jaxmap.grid import Grid
-from jaxmap.hdf5files import check_dataset, text_attribute
+from jaxmap.hdf5files import dataset_of, opened_hdf5, text_attribute
 from jaxmap.machine import check_memory
 from jaxmap.massmap import MassMap
 
@@ -123,20 +123,23 @@ def read_shear_map(path: str | Path) -> ShearMap:
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """The provenance stored with a map by `write_mass_map`, or with samples by `write_samples`."""
-    if Path(path).suffix in SAMPLES_SUFFIXES:
-        import h5py
+    """The provenance stored with a map by `write_mass_map`, or with samples by `write_samples`.
 
-        with h5py.File(path) as file:
-            return json.loads(text_attribute(file, "provenance"))
-    with _open_fits(path) as hdus:
-        return json.loads(hdus["PROVENANCE"].data["provenance"][0])
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not whole or of neither kind.
+    """
+    if Path(path).suffix in SAMPLES_SUFFIXES:
+        with _open_samples(path) as file:
+            return parsed_json(text_attribute(file, "provenance"))
+    with open_map(path) as hdus:
+        return parsed_json(hdus["PROVENANCE"].data["provenance"][0])
 
 
 def write_samples(
     path: str | Path, mass_map: MassMap, provenance: dict[str, Any] | None = None
 ) -> None:
-    """Write posterior samples as NetCDF4 (HDF5), one draw per chunk.
+    """Write posterior samples as NetCDF4 (HDF5), one draw per chunk, with checksums.
 
     Group ``posterior`` holds ``kappa (chain, draw, y, x)``, the root group ``mean`` and ``std``
     where known and ``diagnostics``, JSON; readable with h5py, xarray and arviz.
@@ -149,14 +152,18 @@ def write_samples(
             "this map has no posterior samples; run an estimator that draws them (num_samples > 0)"
         )
     samples = mass_map.samples
-    with atomic_path(path) as temporary, _hdf5_with_room(temporary, samples.nbytes) as file:
+    planes = {"mean": mass_map.convergence, "std": mass_map.std}
+    found = {name: np.asarray(values) for name, values in planes.items() if values is not None}
+    num_bytes = samples.nbytes + sum(values.nbytes for values in found.values())
+    with atomic_path(path) as temporary, _hdf5_with_room(temporary, num_bytes) as file:
         file.attrs["grid"] = json.dumps(_grid_to_dict(mass_map.grid))
         file.attrs["provenance"] = json.dumps(provenance or {})
         file.attrs["diagnostics"] = json.dumps(dict(mass_map.diagnostics))
         file.dimensions = {"y": samples.shape[1], "x": samples.shape[2]}
-        for name, values in (("mean", mass_map.convergence), ("std", mass_map.std)):
-            if values is not None:
-                file.create_variable(name, ("y", "x"), data=np.asarray(values))
+        for name, values in found.items():
+            file.create_variable(
+                name, ("y", "x"), data=values, chunks=values.shape, fletcher32=True
+            )
         group = file.create_group("posterior")
         group.dimensions = {"chain": 1, "draw": samples.shape[0]}
         variable = group.create_variable(
@@ -164,6 +171,7 @@ def write_samples(
             ("chain", "draw", "y", "x"),
             samples.dtype,
             chunks=(1, 1, *samples.shape[1:]),
+            fletcher32=True,
         )
         for number, sample in enumerate(samples):  # one by one: they may be on disk
             variable[0, number] = np.asarray(sample)
@@ -183,24 +191,29 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
     """Posterior samples ``(n, ny, nx)`` and their grid, from a file of `write_samples`.
 
     Raises:
-        ValueError: if the file is not whole or not of that layout.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not whole or not of that layout, or a sample not finite.
     """
-    import h5py
+    with _open_samples(path) as file:
+        grid = Grid(**_grid_fields(parsed_json(text_attribute(file, "grid"))))
+        samples = np.asarray(dataset_of(file, "posterior/kappa", planes=True)[0])
+        if samples.ndim != 3 or samples.shape[1:] != grid.shape or samples.dtype.kind != "f":
+            raise ValueError(f"samples of {samples.dtype} and shape {samples.shape}")
+        if not all(np.isfinite(sample).all() for sample in samples):
+            raise ValueError("some values are not finite")
+    return samples, grid
 
+
+@contextmanager
+def _open_samples(path: str | Path) -> Iterator[Any]:
     try:
-        with plain_errors(), h5py.File(path, "r") as file:
-            grid = Grid(**_grid_fields(json.loads(text_attribute(file, "grid"))))
-            kappa = file["posterior/kappa"]
-            check_dataset(kappa, Path(path), planes=True)
-            samples = np.asarray(kappa[0])
-            if samples.ndim != 3 or samples.shape[1:] != grid.shape or samples.dtype.kind != "f":
-                raise ValueError(f"samples of {samples.dtype} and shape {samples.shape}")
+        with opened_hdf5(Path(path)) as file:
+            yield file
     except ValueError as error:
         raise ValueError(
             f"{path} is not a whole file of jaxmap posterior samples ({error}); make it again, or "
             "give another"
         ) from error
-    return samples, grid
 
 
 def _write_planes(
@@ -243,10 +256,10 @@ def _read_planes(
     path: str | Path, required: Collection[str], optional: Collection[str]
 ) -> tuple[dict[str, np.ndarray], Grid, dict[str, Any]]:
     planes = {}
-    with _open_fits(path) as hdus:
+    with open_map(path) as hdus:
         table = hdus["PROVENANCE"].data
-        grid = Grid(**_grid_fields(json.loads(table["grid"][0])))
-        diagnostics = json.loads(table["diagnostics"][0])
+        grid = Grid(**_grid_fields(parsed_json(table["grid"][0])))
+        diagnostics = parsed_json(table["diagnostics"][0])
         for name in (*required, *(name for name in optional if name in hdus)):
             data = hdus[name].data
             planes[name] = np.asarray(data, data.dtype.newbyteorder("="))
@@ -256,27 +269,34 @@ def _read_planes(
 
 
 @contextmanager
-def _open_fits(path: str | Path) -> Iterator[Any]:
+def open_map(path: str | Path) -> Iterator[Any]:
+    """The extensions of a FITS file of jaxmap, all of them whole.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is cut short, compressed or larger than memory, or does not match
+            its checksums.
+    """
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
     try:
         # Our own handle: astropy leaves its one open when the file is cut short, which for it is
         # a warning only, as is a wrong checksum.
-        with open(path, "rb") as stream, warnings.catch_warnings():
+        with plain_errors(), open(path, "rb") as stream, warnings.catch_warnings():
+            if stream.read(1) != b"S":  # which astropy might unpack, into more than memory
+                raise ValueError("it does not begin as FITS does")
+            stream.seek(0)
+            check_memory(
+                Path(path).stat().st_size,
+                "it",
+                "is it what it should be? Fetch it again, or use a larger machine",
+                host=True,
+            )
             warnings.simplefilter("error", AstropyWarning)
-            with (
-                plain_errors(),
-                fits.open(
-                    stream, memmap=False, checksum=True, disable_image_compression=True
-                ) as hdus,
-            ):
-                check_memory(
-                    sum(hdu.size for hdu in hdus),
-                    "it",
-                    "is it what it should be? Fetch it again, or use a larger machine",
-                    host=True,
-                )
+            with fits.open(
+                stream, memmap=False, checksum=True, disable_image_compression=True
+            ) as hdus:
                 yield hdus
     except FileNotFoundError:
         raise

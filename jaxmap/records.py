@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxmap.arrayfiles import json_of, plain_errors, read_arrays
+from jaxmap.arrayfiles import json_of, parsed_json, plain_errors, read_arrays, read_json
 from jaxmap.files import FILE_HASH, atomic_path, record_beside, sha256_of
 from jaxmap.hdf5files import text_attribute
 from jaxmap.mapfiles import read_provenance
@@ -51,7 +51,7 @@ def read_record(path: Path) -> dict[str, Any]:
     with plain_errors():
         beside = record_beside(path)
         if beside.is_file():
-            record = _object(json.loads(beside.read_text(encoding="utf-8")))
+            record = _object(read_json(beside))
             if record.pop(FILE_HASH, None) == sha256_of(path):
                 return record
         if path.suffix not in _READERS:
@@ -72,14 +72,14 @@ def _of_fits(path: Path) -> Any:
         return read_provenance(path)
     except ValueError:
         with fits.open(path) as hdus:
-            return json.loads(hdus[1].header["JAXMAP"])
+            return parsed_json(hdus[1].header["JAXMAP"])
 
 
 def _of_simulation(path: Path) -> Any:
     import h5py
 
     with h5py.File(path) as file:
-        return json.loads(text_attribute(file, "record"))["made_by"]
+        return parsed_json(text_attribute(file, "record"))["made_by"]
 
 
 def _of_table(path: Path) -> Any:
@@ -88,7 +88,7 @@ def _of_table(path: Path) -> Any:
     with path.open(encoding="utf-8") as file:
         lines = [line[2:].rstrip("\n") for line in itertools.takewhile(_is_comment, file)]
     record = get_header_from_yaml(lines[1:])["meta"]["jaxmap"]
-    return json.loads(record) if isinstance(record, str) else record
+    return parsed_json(record) if isinstance(record, str) else record
 
 
 def _is_comment(line: str) -> bool:
@@ -105,7 +105,7 @@ def _of_archive(path: Path) -> Any:
 
 
 def _of_json(path: Path) -> Any:
-    record = _object(json.loads(path.read_text(encoding="utf-8")))
+    record = _object(read_json(path))
     record = _object(record.get("made_by", record))
     _ = record["command"], record["versions"]["jaxmap"]  # no file of another program
     return record
@@ -114,7 +114,7 @@ def _of_json(path: Path) -> Any:
 def _of_log(path: Path) -> Any:
     """Of the log of a training, which says only that it is one."""
     with path.open(encoding="utf-8") as file:
-        row = _object(json.loads(file.readline(2**16)))
+        row = _object(parsed_json(file.readline(2**16)))
     return {"step": row["step"], "train": row["train"]}
 
 

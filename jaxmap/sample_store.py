@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmap.arrayfiles import read_json
 from jaxmap.digests import warn_without_digest
 from jaxmap.files import atomic_path, reserve
 from jaxmap.machine import check_disk, check_memory
@@ -97,7 +98,7 @@ class SampleStore:
     def _open(self, folder: Path) -> None:
         remedy = f"remove {folder} to draw them anew, or choose another folder"
         try:
-            index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+            index = read_json(folder / _INDEX)
             if index["identity"] != self.identity or index["num"] != self.num:
                 raise ValueError("they are of other data or settings")
             arrays = {name: _mapped(folder / f"{name}.npy") for name in index["arrays"]}

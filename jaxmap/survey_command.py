@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxmap.arrayfiles import parsed_json
 from jaxmap.commands import catalog_options, pixel_of_network, spectrum_of
 from jaxmap.grid import ARCMIN
 from jaxmap.machine import check_disk
@@ -255,7 +256,7 @@ def _read_log(plan: Plan) -> list[dict[str, Any]]:
     records = []
     for line in text.splitlines():
         try:
-            records.append(json.loads(line))
+            records.append(parsed_json(line))
         except ValueError:  # a run was killed while it wrote this
             continue
     return records

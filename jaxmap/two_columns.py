@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxmap.arrayfiles import read_array, read_arrays
-from jaxmap.texttables import read_text, require_file
-
-# What numpy and astropy raise for damaged files.
-_READ_ERRORS = (
-    OSError, EOFError, IndexError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
+from jaxmap.arrayfiles import plain_errors, read_array, read_arrays
+from jaxmap.machine import check_memory
+from jaxmap.texttables import content_of, read_text, require_file
 
 _Columns = tuple[np.ndarray, np.ndarray]
 _Pick = Callable[[list[str]], tuple[int, int]]
@@ -56,17 +52,17 @@ def read_two_columns(
         return _pick_columns(names, first_names, second_names)
 
     try:
-        if name.endswith((".npy", ".npz")):
-            columns = _columns_of_numpy(path, pick)
-        elif name.endswith((".fits", ".fit", ".fits.gz")):
-            columns = _columns_of_fits(path, pick)
-        else:
-            columns = _columns_of_text(read_text(path), pick)
-        return _two_vectors(*columns)
-    except _READ_ERRORS as error:
-        reason = " ".join(str(error).split())
+        with plain_errors():
+            if name.endswith((".npy", ".npz")):
+                columns = _columns_of_numpy(path, pick)
+            elif name.endswith((".fits", ".fit", ".fits.gz")):
+                columns = _columns_of_fits(path, pick)
+            else:
+                columns = _columns_of_text(read_text(path), pick)
+            return _two_vectors(*columns)
+    except ValueError as error:
         raise ValueError(
-            f"cannot read two columns, {what}, from {str(path)!r}: {reason}; write or fetch it "
+            f"cannot read two columns, {what}, from {str(path)!r}: {error}; write or fetch it "
             "again, as a whole table with these two columns"
         ) from error
 
@@ -169,13 +165,26 @@ def _columns_of_numpy(path: Path, pick: _Pick) -> _Columns:
 def _columns_of_fits(path: Path, pick: _Pick) -> _Columns:
     from astropy.io import fits
 
-    # Our own handle, since astropy leaves its one open when a header is cut short; and no warnings
-    # about the file's style, since what matters is whether the two columns can be read.
-    with open(path, "rb") as file, warnings.catch_warnings():
+    # A compressed file may unpack into anything. No warnings about the file's style, since what
+    # matters is whether the two columns can be read.
+    content = io.BytesIO(content_of(path))
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for unit in fits.open(file, memmap=False):
+        for unit in fits.open(content, memmap=False, disable_image_compression=True):
             if isinstance(unit, fits.BinTableHDU | fits.TableHDU):
                 names = list(unit.columns.names)
                 i, j = pick(names)
+                _require_numbers(unit.columns[i], unit.columns[j])
+                check_memory(8 * unit.size, "its table", "give the two columns alone", host=True)
                 return np.array(unit.data[names[i]]), np.array(unit.data[names[j]])
     raise ValueError("the FITS file holds no table")
+
+
+def _require_numbers(*columns: Any) -> None:
+    """Lists of any length (formats P and Q) may all stand in one place, and need any memory."""
+    for column in columns:
+        if re.search("[PQ]", column.format):
+            raise ValueError(
+                f"the column {column.name!r} has the format {column.format!r}; expected one number "
+                "in each row"
+            )

@@ -171,6 +171,19 @@ def test_nothing_is_unpickled(tmp_path, name):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_flipped_bit_is_noticed(tmp_path):
+    """Where the file has a checksum; one without is read as before."""
+    for checksum, name in ((True, "with.fits"), (False, "without.fits")):
+        path = tmp_path / name
+        fits.PrimaryHDU(MAP).writeto(path, checksum=checksum)
+        np.testing.assert_array_equal(open_maps(path, pixel_arcmin=1.0)[0], MAP.astype("f4"))
+        content = bytearray(path.read_bytes())
+        content[content.index(MAP[:1, :1].astype(">f8").tobytes()) + 3] ^= 1
+        path.write_bytes(content)
+    assert np.isfinite(open_maps(tmp_path / "without.fits", pixel_arcmin=1.0)[0]).all()
+    refused(tmp_path / "with.fits", r"with\.fits: .*do not match their checksum.*fetch")
+
+
 def test_absurd_headers(tmp_path):
     """Terabytes promised by a few bytes are neither waited nor paid for."""
     path = tmp_path / "kappa23.dat"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,27 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+import jaxmap
 from jaxmap import machine
-from jaxmap.arrayfiles import read_array, read_arrays
+from jaxmap.arrayfiles import read_array, read_arrays, read_json
 from jaxmap.benchmark import read_case
+from jaxmap.calibration.checkpoint import open_records
 from jaxmap.conformal import read_conformal
-from jaxmap.mapfiles import read_mass_map, read_samples
+from jaxmap.dynamics.box import read_box_text
+from jaxmap.dynamics.halo_cnn_files import read_halo_cnn
+from jaxmap.mapfiles import read_mass_map, read_provenance, read_samples
 from jaxmap.networks.checkpoint import read_checkpoint
 from jaxmap.networks.weights import HEADER, read_weights
+from jaxmap.production.folder import read_index
 from jaxmap.reading.maps.source import open_maps
 from jaxmap.reading.readers import open_shapes, read_shear
 from jaxmap.reading.surveys import GENERIC
 from jaxmap.redshifts import read_redshift_distribution
+from jaxmap.sample_store import SampleStore
+from jaxmap.survey.patches import Patch, Tiling
+from jaxmap.survey.plan import Plan, read_plan
+from jaxmap.survey.results import Chunk, Task, patch_map, result_path, samples_of, write_result
+from jaxmap.survey.store import ROW, cell_path, read_cells
 from jaxmap.training.settings import read_training
 
 MIB = 2**20
@@ -125,6 +137,125 @@ def test_settings_nested_without_end(tmp_path):
         read_weights(path)
 
 
+def test_records_nested_without_end(tmp_path):
+    """JSON in the folders of simulations, surveys, samples and calibrations, and beside files."""
+    deep = "[" * 100_000
+    names = ("plan.json", "simulation.json", "progress.json", "fields.jsonl", "deep.json")
+    for name in names:
+        (tmp_path / name).write_text(deep + "\n")
+    readers = {
+        "is not a plan of jaxmap": read_plan,
+        "does not describe simulations": read_index,
+        "cannot go on with the samples": lambda folder: SampleStore(3, folder),
+        "does not hold the fields of a calibration": lambda folder: open_records(folder, {}),
+        "RecursionError": lambda folder: read_json(folder / "deep.json"),
+    }
+    for said, read in readers.items():
+        with pytest.raises(ValueError, match=said):
+            read(tmp_path)
+
+
+def test_records_that_need_more_than_memory(tmp_path, little_memory):
+    path = tmp_path / "long.json"
+    path.write_text("[" + "{}," * 200_000 + "1]")
+    with pytest.raises(ValueError, match="of memory, and"):
+        read_json(path)
+
+
+@lru_cache
+def sources() -> list[tuple[str, ast.AST]]:
+    folder = Path(jaxmap.__file__).parent
+    return [
+        (path.relative_to(folder).as_posix(), ast.parse(path.read_text()))
+        for path in folder.rglob("*.py")
+    ]
+
+
+def called(node: ast.AST) -> str:
+    function = getattr(node, "func", None)
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return f"{function.value.id}.{function.attr}"
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def test_json_is_read_in_one_place():
+    """Elsewhere only what was written just before, by which tuples become lists."""
+    for name, tree in sources():
+        for node in ast.walk(tree):
+            if called(node) in ("json.load", "json.loads") and name != "arrayfiles.py":
+                assert called(node.args[0]) == "json.dumps", f"{name}, line {node.lineno}"
+
+
+def test_nothing_of_the_package_runs_what_it_reads():
+    """No file is code: no notebook is opened or run, nothing evaluated, no pickle but by ours."""
+    runners = ("nbformat", "nbconvert", "nbclient", "jupytext", "papermill", "IPython", "runpy")
+    pickles = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+    for name, tree in sources():
+        for node in ast.walk(tree):
+            imported = {
+                alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "name")
+            }
+            imported |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+            roots = {module.partition(".")[0] for module in imported}
+            place = f"{name}, line {getattr(node, 'lineno', 0)}"
+            assert not roots & set(runners), place
+            assert not roots & set(pickles) or name == "dynamics/halo_cnn_files.py", place
+            assert called(node) not in ("eval", "exec", "compile", "__import__"), place
+            assert called(node) not in ("pickle.load", "pickle.loads", "yaml.load"), place
+            if called(node) == "np.load":
+                allowed = [word.value for word in node.keywords if word.arg == "allow_pickle"]
+                assert [ast.unparse(value) for value in allowed] == ["False"], place
+
+
+PUT = 2**24
+PICKLES = {
+    "far index": (b"\x80\x04Nr" + PUT.to_bytes(4, "little") + b".", "puts an object at"),
+    "far index in words": (f"Np{PUT}\n.".encode(), "puts an object at"),
+    "bytes": (b"\x80\x04B" + PUT.to_bytes(4, "little") + b".", "expected 16777216 bytes"),
+    "array of bytes": (b"\x80\x05\x96" + PUT.to_bytes(8, "little") + b".", "expected 16777216"),
+    "sets": (b"\x80\x04(" + b"\x8f" * 50_000 + b"l.", "of memory, and"),
+}
+
+
+@pytest.mark.parametrize("content", PICKLES)
+def test_pickles_that_need_more_than_memory(tmp_path, little_memory, content):
+    path = tmp_path / "bomb.p"
+    path.write_bytes(PICKLES[content][0])
+    with pytest.raises(ValueError, match=f"read safely .*{PICKLES[content][1]}"):
+        read_halo_cnn(path)
+
+
+def test_boxes_that_unpack_into_more_than_memory(tmp_path, little_memory):
+    names = "#ID(0) UPID(1) X(2) Y(3) Z(4) VX(5) VY(6) VZ(7)\n"
+    row = "1 -1 2 3 4 5 6 7\n"
+    path = tmp_path / "box.gz"
+    path.write_bytes(gzip.compress((names + 9 * row).encode()))
+    assert len(read_box_text(path).identity) == 9
+    for text, said in (
+        ("#" + "a" * MIB, "no column id"),
+        (names + "1" * MIB, "a line of 65536 bytes or more"),
+        (names + 60_000 * row, "a quarter of the memory holds no more"),
+    ):
+        path.write_bytes(gzip.compress(text.encode()))
+        with pytest.raises(ValueError, match=said):
+            read_box_text(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"box\.gz: .*write it again"):
+        read_box_text(path)
+
+
+def test_tables_of_two_columns_that_need_more_than_memory(tmp_path, little_memory):
+    path = tmp_path / "nz.fits.gz"
+    Table({"z": np.zeros(200_000), "n": np.zeros(200_000)}).write(path)
+    with pytest.raises(ValueError, match=r"nz\.fits\.gz.* a quarter of the memory"):
+        read_redshift_distribution(path)
+    lists = np.array([np.zeros(3), np.zeros(2)], object)
+    columns = [fits.Column("z", "PD()", array=lists), fits.Column("n", "D", array=np.ones(2))]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "lists.fits")
+    with pytest.raises(ValueError, match="expected one number in each row"):
+        read_redshift_distribution(tmp_path / "lists.fits")
+
+
 @pytest.mark.parametrize("name", ["galaxies.csv.gz", "galaxies.fits.gz", "galaxies.csv"])
 def test_catalogues_that_unpack_into_more_than_memory(tmp_path, little_memory, name):
     path = tmp_path / name
@@ -177,6 +308,89 @@ def test_hdf5_that_claims_an_absurd_shape(tmp_path, little_memory):
         open_maps(tmp_path / "maps.h5", pixel_arcmin=1.0)
 
 
+def test_hdf5_in_chunks_that_need_more_than_memory(tmp_path, little_memory):
+    """Of ten numbers in one chunk of 16 MiB, which is unpacked as a whole."""
+    path = tmp_path / "galaxies.h5"
+    with h5py.File(path, "w") as file:
+        for name in ("ra", "dec", "e1", "e2"):
+            file.create_dataset(
+                name, data=np.zeros(10), chunks=(2**21,), maxshape=(None,), compression="gzip"
+            )
+    with pytest.raises(ValueError, match="of memory, and"):
+        read_shear(path)
+
+
+SHAPE = (4, 5)
+
+
+@pytest.fixture
+def plan(tmp_path) -> Plan:
+    """Of one patch, which has a result with two samples."""
+    tiling = Tiling(1, 1, SHAPE, 1.0, 0.0, (Patch(7, (10.0, 5.0), (3,), 1),))
+    made = Plan(tmp_path / "run", {}, tiling, 1, (0.3, 0.3), 1, "a digest", "0")
+    maps = (np.zeros(SHAPE), np.ones(SHAPE), None, np.ones(SHAPE, bool), np.ones(SHAPE))
+    write_result(made, Task(7, 0), Chunk(*maps, 2, 1, np.zeros((2, *SHAPE))))
+    return made
+
+
+def test_results_of_surveys_that_do_harm(plan, little_memory):
+    path, (patch,) = result_path(plan, Task(7, 0)), plan.tiling.patches
+    whole = path.read_bytes()
+    assert patch_map(plan, patch).std.shape == SHAPE and len(list(samples_of(plan, patch))) == 2
+    secret = plan.folder / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["mean"] = np.ones(SHAPE)
+
+    def absurd(file: h5py.File, name: str) -> None:
+        file.create_dataset(name, (2, 10**6, 10**6), "f8", chunks=(1, 9, 9))
+
+    def elsewhere(file: h5py.File, name: str) -> None:
+        file[name] = h5py.ExternalLink("../secret.h5", "mean")
+
+    def group(file: h5py.File, name: str) -> None:
+        file.create_group(name)
+
+    def small(file: h5py.File, name: str) -> None:
+        file[name] = np.ones((2, 2))
+
+    harm = {
+        absurd: "of memory, and",
+        elsewhere: "outside its folder",
+        group: "no dataset",
+        small: "shape",
+    }
+    readers = {"mean": patch_map, "samples": lambda *of: list(samples_of(*of))}
+    for change, said in harm.items():
+        for name, read in readers.items():
+            path.write_bytes(whole)
+            with h5py.File(path, "r+") as file:
+                del file[name]
+                change(file, name)
+            with pytest.raises(OSError, match=rf"patch-0000007.*{said}.*run the survey again"):
+                read(plan, patch)
+    path.write_bytes(whole)
+    with h5py.File(path, "r+") as file:
+        del file["mean"]
+    with pytest.raises(OSError, match="it lacks mean"):
+        patch_map(plan, patch)
+    path.write_bytes(whole)
+    damaged_heap(path)
+    with pytest.raises(OSError, match="heap of texts in it is damaged"):
+        patch_map(plan, patch)
+
+
+def test_galaxies_of_surveys_that_do_harm(tmp_path, little_memory):
+    path = cell_path(tmp_path, 3)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("galaxies", (10**12,), ROW, chunks=(9,))
+    with pytest.raises(OSError, match=r"of memory, and.*restore the file"):
+        read_cells(tmp_path, [3])
+    with h5py.File(path, "w") as file:
+        file["galaxies"] = np.ones(5)
+    with pytest.raises(OSError, match=r"galaxies of float64.*restore the file"):
+        read_cells(tmp_path, [3])
+
+
 def test_hdf5_that_leads_to_other_files(tmp_path):
     secret = tmp_path / "secret" / "private.h5"
     secret.parent.mkdir()
@@ -219,8 +433,9 @@ def test_fits_maps_that_claim_an_absurd_shape(tmp_path):
     content = header.tostring().encode() + bytes(2880)
     for name, data in (("map.fits", content), ("gz.fits", gzip.compress(content))):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match="not a whole jaxmap map"):
-            read_mass_map(tmp_path / name)
+        for read in (read_mass_map, read_provenance):
+            with pytest.raises(ValueError, match="not a whole jaxmap map"):
+                read(tmp_path / name)
     with pytest.raises(ValueError, match=r"of memory, and|cut short"):
         open_maps(tmp_path / "map.fits", pixel_arcmin=1.0)[0]
 

@@ -112,6 +112,31 @@ def test_samples_round_trip_and_open_elsewhere(tmp_path, dtype):
         assert json.loads(file.attrs["provenance"]) == {"seed": 3}
 
 
+def test_a_flipped_bit_is_noticed(tmp_path):
+    """In any of the arrays of samples; and samples without a checksum that are not finite."""
+    import h5py
+
+    original = random_map(np.float32, GRIDS[0])
+    path = tmp_path / "samples.nc"
+    write_samples(path, original)
+    with h5py.File(path) as file:
+        assert all(file[name].fletcher32 for name in ("mean", "std", "posterior/kappa"))
+        place = file["posterior/kappa"].id.get_chunk_info(1).byte_offset
+    whole = path.read_bytes()
+    for bit in (0, 30):  # of the least, and of an exponent
+        content = bytearray(whole)
+        content[place + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"samples\.nc is not a whole file"):
+            read_samples(path)
+    grid = {"shape": [2, 2], "pixel_arcmin": 1.0, "centre_deg": None}
+    with h5py.File(tmp_path / "others.nc", "w") as file:
+        file.attrs["grid"] = json.dumps(grid)
+        file["posterior/kappa"] = np.array([1, 2, 3, np.inf]).reshape(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="not finite"):
+        read_samples(tmp_path / "others.nc")
+
+
 def test_no_samples_is_said(tmp_path):
     with pytest.raises(ValueError, match="no posterior samples"):
         write_samples(tmp_path / "samples.nc", random_map(float, GRIDS[0], samples=False))

@@ -115,6 +115,7 @@ def test_interrupted_catalogue_is_completed_to_the_bit(tmp_path, monkeypatch):
             h5py.File(tmp_path / "stopped" / name) as other,
         ):
             for column in one:
+                assert one[column].fletcher32
                 np.testing.assert_array_equal(one[column][:], other[column][:])
                 columns.setdefault(column, []).append(one[column][:])
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}

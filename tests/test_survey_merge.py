@@ -217,6 +217,31 @@ def test_keys_differ_between_patches_and_chunks(tmp_path):
         merge_survey(plan, num_samples=9)
 
 
+def test_a_flipped_bit_of_a_merged_map_is_noticed(tmp_path):
+    """In its pixels, values and header; the sums are astropy's, and files without are read."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=1000).astype(np.float32)
+    path = tmp_path / "map.fits"
+    with PartialMapWriter(path, 64, "KAPPA_E") as writer:
+        for part in np.split(np.arange(1000), (1, 400)):
+            writer.write(part, values[part])
+    np.testing.assert_array_equal(read_partial_map(path)[2], values)
+    with fits.open(path) as hdus:
+        assert all(hdu.verify_checksum() == hdu.verify_datasum() == 1 for hdu in hdus)
+        for hdu in hdus:
+            del hdu.header["DATASUM"], hdu.header["CHECKSUM"]
+        hdus.writeto(tmp_path / "without.fits")
+    np.testing.assert_array_equal(read_partial_map(tmp_path / "without.fits")[2], values)
+    whole = path.read_bytes()
+    data = whole.index(values[:1].astype(">f4").tobytes())
+    for place in (whole.index(b"NSIDE   =") + 28, data, data + 7, data + 12 * 999):
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"map\.fits is not a whole jaxmap map .*verification"):
+            read_partial_map(path)
+
+
 def test_partial_map_of_nothing_is_a_whole_file(tmp_path):
     with PartialMapWriter(tmp_path / "map.fits", 64, "KAPPA_E") as writer:
         writer.write(np.arange(0), np.arange(0.0))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmap.arrayfiles import parsed_json
 from jaxmap.digests import digest_of, warn_without_digest
 from jaxmap.files import append_line, atomic_path, whole_lines
 
@@ -39,9 +40,9 @@ def open_records(folder: Path, identity: Mapping[str, Any]) -> dict[int, dict[st
             f"cannot use {folder} ({error.strerror}); choose another folder with --out"
         ) from error
     try:
-        head, *lines = [json.loads(one) for one in whole.splitlines()]
+        head, *lines = [parsed_json(one) for one in whole.splitlines()]
         stored, records = head["calibration"], {one["number"]: one for one in lines}
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} does not hold the fields of a calibration ({error}); choose another folder "
             "with --out"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxmap.arrayfiles import plain_errors
 from jaxmap.dynamics.halo_profile import expansion_rate
 from jaxmap.dynamics.members import ClusterMembers, cluster_members
 from jaxmap.dynamics.observables import OMEGA_M, axes_of_sight, velocities_in_blocks
+from jaxmap.machine import host_memory
 from jaxmap.texttables import opened
 
 COLUMNS = {
@@ -27,6 +31,9 @@ COLUMNS = {
     "vz": ("vz",),
 }
 """Columns of Rockstar and UniverseMachine tables by role; compared without regard to case."""
+
+
+_LONGEST_LINE = 2**16
 
 
 class BoxCatalog(NamedTuple):
@@ -56,12 +63,21 @@ def read_box_text(path: str | Path) -> BoxCatalog:
     the file may be compressed (.gz).
 
     Raises:
-        ValueError: for missing columns, or lines that do not have all of them.
+        ValueError: for missing columns, lines that do not have all of them or do not end, and more
+            rows than a quarter of the memory holds.
         FileNotFoundError: if there is no such file.
     """
     path = Path(path).expanduser()
+    try:
+        with plain_errors():
+            return _read_box_text(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error} (is it cut short? Fetch or write it again)") from error
+
+
+def _read_box_text(path: Path) -> BoxCatalog:
     with opened(path) as stream:
-        header = stream.readline().decode("utf-8", "replace")
+        header = stream.readline(_LONGEST_LINE).decode("utf-8", "replace")
         words = [re.sub(r"\(\d+\)$", "", word).lower() for word in header.lstrip("#").split()]
         place = {
             role: words.index(name)
@@ -72,22 +88,14 @@ def read_box_text(path: str | Path) -> BoxCatalog:
         missing = [role for role in needed if role not in place]
         if not header.startswith("#") or missing:
             raise ValueError(
-                f"{path}: no column {', '.join(missing) or 'names'}; expected a first line that "
+                f"no column {', '.join(missing) or 'names'}; expected a first line that "
                 "begins with # and names the columns, as Rockstar and UniverseMachine write it"
             )
         roles = list(place)
-        try:
-            values = np.loadtxt(stream, usecols=[place[r] for r in roles], ndmin=2, comments="#")
-            stream.seek(0)
-            whole = [r for r in ("id", "parent") if r in place]
-            numbers = np.loadtxt(
-                stream, usecols=[place[r] for r in whole], ndmin=2, comments="#", dtype=np.int64
-            )
-        except (ValueError, IndexError) as error:
-            raise ValueError(
-                f"{path}: {error}; expected numbers in all columns of all lines (is the file cut "
-                "short?)"
-            ) from error
+        values = _columns(stream, [place[r] for r in roles], float)
+        stream.seek(0)
+        whole = [r for r in ("id", "parent") if r in place]
+        numbers = _columns(stream, [place[r] for r in whole], np.int64)
     column = {role: values[:, i] for i, role in enumerate(roles)}
     exact = {role: numbers[:, i] for i, role in enumerate(whole)}
     num = len(values)
@@ -100,6 +108,24 @@ def read_box_text(path: str | Path) -> BoxCatalog:
         mass=column.get("mass", unknown),
         stellar_mass=column.get("stellar_mass", unknown),
     )
+
+
+def _columns(stream: IO[bytes] | gzip.GzipFile, places: list[int], kind: Any) -> np.ndarray:
+    """Columns of numbers, expected in all lines; shape ``(rows, columns)``."""
+    most = host_memory() // (4 * 8 * len(places))
+
+    def lines() -> Iterator[bytes]:
+        for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_LINE), b"")):
+            if len(line) == _LONGEST_LINE:
+                raise ValueError(f"a line of {_LONGEST_LINE} bytes or more; expected shorter ones")
+            if number > most:
+                raise ValueError(
+                    f"more than {most} rows, and a quarter of the memory holds no more; give a "
+                    "part of it, or use a larger machine"
+                )
+            yield line
+
+    return np.loadtxt(lines(), usecols=places, ndmin=2, comments="#", dtype=kind)
 
 
 def observe_box(

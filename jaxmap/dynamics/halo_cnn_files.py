@@ -3,12 +3,15 @@
 Pickles are read without running anything from them. A pickle can name any function and call it; the
 reader here knows a short list of names. numpy's own (arrays, types) are the only real ones. For the
 classes of pandas and of halo_cnn itself it puts in empty shells that do nothing but remember what
-they were given, from which the arrays are taken. Any other name is refused.
+they were given, from which the arrays are taken. Any other name is refused. What a pickle makes is
+counted before, and refused where it needs more memory than there is.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import numpy as np
 from jaxmap.arrayfiles import read_array
 from jaxmap.dynamics.members import ClusterMembers, cluster_members, halo_groups, require_masses
 from jaxmap.files import atomic_path
+from jaxmap.machine import check_memory
 from jaxmap.texttables import require_file
 
 
@@ -103,6 +107,9 @@ _SHELLS: dict[tuple[str, str], type] = {
     ("pandas._libs.internals", "_unpickle_block"): _Block,
     ("builtins", "slice"): _Slice,
 }
+_COLUMNS = ("Rproj", "vlos", "memb_halo", "true_memb")
+"""Of galaxies, as far as they are read."""
+
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
@@ -158,6 +165,36 @@ class _Restricted(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to objects outside of it")
 
 
+_BYTES_OF_OBJECT = 512
+"""At most, for what one instruction of a pickle makes, without its text, and its place in lists."""
+
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+def _unpickled(content: bytes) -> Any:
+    """What a pickle holds, if its instructions make no more than there is memory for.
+
+    The unpickler makes its list of objects as long as the highest number in it, and room for texts
+    before it reads them. ``genops`` goes through the instructions and makes nothing: numbers must
+    be those of objects that are there, and a text that the file does not hold is an error.
+
+    Raises:
+        UnpicklingError, ValueError: for more, or damage; whatever else the unpickler raises.
+    """
+    count = 0
+    for code, argument, _ in pickletools.genops(content):
+        if code.name in _PUTS and int(argument or 0) > count:
+            raise pickle.UnpicklingError(f"it puts an object at {argument}, and has made {count}")
+        count += 1
+    _check_memory(_BYTES_OF_OBJECT * count + 4 * len(content))  # a letter can take four bytes
+    return _Restricted(io.BytesIO(content)).load()
+
+
+def _check_memory(needed: float) -> None:
+    remedy = "is it what it should be? Fetch it again, or use a larger machine"
+    check_memory(needed, "reading it", remedy, host=True)
+
+
 def read_halo_cnn(path: str | Path) -> ClusterMembers:
     """Read a catalogue of the public halo_cnn code, ``.p``/``.pkl``/``.pickle`` or ``.npy``.
 
@@ -180,8 +217,10 @@ def read_halo_cnn(path: str | Path) -> ClusterMembers:
     if path.suffix == ".npy":
         return _from_padded(path)
     try:
-        with open(path, "rb") as stream:
-            catalogue = _Restricted(stream).load()
+        _check_memory(path.stat().st_size)
+        catalogue = _unpickled(path.read_bytes())
+    except FileNotFoundError:
+        raise
     except Exception as error:
         raise ValueError(
             f"{path} is not a halo_cnn catalogue that can be read safely ({error}); expected a "
@@ -237,8 +276,13 @@ def _from_catalogue(catalogue: _Catalog) -> ClusterMembers:
     parameters, galaxies = dict(content["par"]), content["gal"]
     properties = _frame_columns(content["prop"])
     sizes = [len(one) for one in galaxies]
-    names = galaxies[0].dtype.names if len(galaxies) else ()
-    flat = {name: np.concatenate([one[name] for one in galaxies]) for name in names}
+    names = [name for name in _COLUMNS if sizes and name in galaxies[0].dtype.names]
+    columns = {name: [one[name] for one in galaxies] for name in names}
+    parts = [part for column in columns.values() for part in column]
+    if not all(part.dtype.kind in "biuf" for part in parts):
+        raise TypeError("galaxies that are not numbers")
+    _check_memory(16 * sum(part.size for part in parts))  # one array can stand in many places
+    flat = {name: np.concatenate(column) for name, column in columns.items()}
     return _members(flat, sizes, properties, parameters)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 import jaxmap
+from jaxmap.arrayfiles import read_json
 from jaxmap.files import atomic_path
 from jaxmap.simulation.recipe import MapRecipe, recipe_from_dict, recipe_to_dict
 
@@ -95,7 +96,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / INDEX
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         recipe_from_dict(record["recipe"])
         if record["holds"] not in ("maps", "surveys"):
             raise ValueError(f"it holds {record['holds']!r}")
@@ -103,8 +104,11 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder} holds no {INDEX}; expected a folder of `jaxmap simulate`"
         ) from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe simulations of jaxmap: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not describe simulations of jaxmap ({error}); choose another folder with "
+            "--out"
+        ) from error
     return record
 
 

@@ -22,7 +22,9 @@ import h5py
 import jax
 import numpy as np
 
+from jaxmap.arrayfiles import parsed_json, plain_errors
 from jaxmap.files import atomic_path, remove_leftovers, reserve
+from jaxmap.hdf5files import text_attribute
 from jaxmap.machine import check_disk
 from jaxmap.production.folder import (
     check_folder,
@@ -141,10 +143,10 @@ def _problem(path: Path, wanted: dict[str, Any]) -> str | None:
         ValueError: if it is whole and holds other simulations.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with plain_errors(), h5py.File(path, "r") as file:
             shape = file["convergence"].shape
-            record = json.loads(file.attrs["record"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+            record = parsed_json(text_attribute(file, "record"))
+    except ValueError as error:
         return f"is damaged ({error})"
     expected = (len(_numbers(path)), *wanted["recipe"]["shape"])
     if shape != expected:

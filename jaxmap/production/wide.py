@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxmap
+from jaxmap.arrayfiles import read_json
 from jaxmap.files import atomic_path, remove_leftovers, reserve
 from jaxmap.machine import check_disk, check_memory
 from jaxmap.production.folder import INDEX, write_index
@@ -37,6 +38,7 @@ from jaxmap.spectra import PowerSpectrum
 
 _RINGS = 32
 _BYTES_PER_GALAXY = 32
+_CHUNK_ROWS = 2**16
 _MEMORY_PER_GALAXY = 160  # of a band: places, shear and shapes in double precision
 _GALAXIES = 2**32 - 1  # folded into the seed's key: bands of galaxies share none with the sky
 
@@ -143,10 +145,15 @@ def produce_wide_survey(
     for band in progress(missing, len(bands)):
         columns = _band(survey, c_ell, region, edges[_rings(band, num_rings)], seed, band, slots)
         with atomic_path(folder / _name(band)) as path:
-            reserve(path, sum(values.nbytes for values in columns.values()) + 2**16)
-            with h5py.File(path, "w") as file:  # crashes on a full disk
+            num_galaxies = len(columns["ra"])
+            # HDF5 crashes on a full disk; the last chunk is as long as the others.
+            reserve(path, _BYTES_PER_GALAXY * (num_galaxies + _CHUNK_ROWS) + 2**16)
+            chunks = (min(_CHUNK_ROWS, max(num_galaxies, 1)),)
+            with h5py.File(path, "w") as file:
                 for name, values in columns.items():
-                    file.create_dataset(name, data=values)
+                    file.create_dataset(
+                        name, data=values, maxshape=(None,), chunks=chunks, fletcher32=True
+                    )
     made = len(missing)
     return Produced(made, len(bands) - made, time.perf_counter() - start)
 
@@ -207,7 +214,7 @@ def _check_folder(folder: Path, wanted: dict[str, Any], resume: bool) -> None:
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; choose another folder with --out")
         return
-    stored = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    stored = read_json(folder / INDEX)
     differing = [name for name in wanted if stored.get(name) != wanted[name]]
     if differing:
         raise ValueError(

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from jaxmap.arrayfiles import read_arrays
@@ -27,7 +25,7 @@ from jaxmap.survey.healpix import cell_side_deg, healpix, place_of, power_of_two
 from jaxmap.survey.partial_maps import PartialMapWriter
 from jaxmap.survey.patches import Patch
 from jaxmap.survey.plan import FOOTPRINT, Plan
-from jaxmap.survey.results import patch_map, patch_results, samples_of
+from jaxmap.survey.results import num_samples_of, patch_map, patch_results, samples_of
 
 MAPS = "maps"
 MERGED = {
@@ -183,7 +181,7 @@ def _usable(
     try:
         result = load(patch)
         if result is not None and num_samples:
-            _require_samples(there, patch, num_samples)
+            _require_samples(plan, patch, num_samples)
     except OSError as error:
         made.damaged[patch.number] = str(error)
         return None
@@ -194,11 +192,8 @@ def _usable(
     return result
 
 
-def _require_samples(paths: list[Path], patch: Patch, num: int) -> None:
-    count = 0
-    for path in paths:
-        with h5py.File(path, "r") as file:
-            count += len(file["samples"]) if "samples" in file else 0
+def _require_samples(plan: Plan, patch: Patch, num: int) -> None:
+    count = num_samples_of(plan, patch)
     if count < num:
         raise ValueError(
             f"patch {patch.number} has kept {count} samples; expected {num} or more: merge fewer "
@@ -283,7 +278,7 @@ def _merge_samples(
     writers: list[PartialMapWriter],
 ) -> None:
     scale = 1 / np.sqrt(blend.squared_weight[blend.covered])
-    streams = [samples_of(patch_results(plan, patch)) for patch, _, _ in held]
+    streams = [samples_of(plan, patch) for patch, _, _ in held]
     for writer, *draws in zip(writers, *streams, strict=False):
         total = np.zeros(len(blend.weight))
         for (_, places, centre), draw in zip(held, draws, strict=True):

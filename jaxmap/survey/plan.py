@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import jaxmap
+from jaxmap.arrayfiles import read_json
 from jaxmap.catalog import ShearCatalog
 from jaxmap.estimators import Estimator
 from jaxmap.files import atomic_folder, atomic_path
@@ -184,7 +185,7 @@ def read_plan(folder: Path) -> Plan:
         ValueError: if there is none, or it is not one of ours.
     """
     try:
-        record = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        record = read_json(folder / PLAN)
         tiling = record["tiling"]
         patches = tuple(
             Patch(
@@ -206,8 +207,11 @@ def read_plan(folder: Path) -> Plan:
         raise ValueError(
             f"{folder} holds no {PLAN}; make one: jaxmap survey plan CONFIG.toml --out {folder}"
         ) from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / PLAN} is not a plan of jaxmap ({error})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / PLAN} is not a plan of jaxmap ({error}); restore it, or plan anew in "
+            "another folder"
+        ) from error
 
 
 def require_version(plan: Plan) -> None:
@@ -222,7 +226,7 @@ def require_version(plan: Plan) -> None:
 
 def add_to_record(folder: Path, name: str, value: Any) -> None:
     """Write something more into ``plan.json``; what is planned stays."""
-    record = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    record = read_json(folder / PLAN)
     with atomic_path(folder / PLAN) as temporary:
         temporary.write_text(json.dumps({**record, name: value}, indent=1) + "\n", encoding="utf-8")
 
@@ -309,7 +313,7 @@ def _same_plan(folder: Path, wanted: Mapping[str, Any]) -> Plan:
     plan = read_plan(folder)
     if plan.digest == _digest(wanted):
         return plan
-    stored = json.loads((folder / PLAN).read_text(encoding="utf-8"))["identity"]
+    stored = read_json(folder / PLAN)["identity"]
     differing = [
         f"{name} = {stored['settings'].get(name)!r}, not {value!r}"
         for name, value in wanted["settings"].items()

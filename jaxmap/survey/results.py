@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from jaxmap.files import atomic_path
+from jaxmap.hdf5files import attribute, dataset_of, opened_hdf5, text_attribute
 from jaxmap.massmap import MassMap
 from jaxmap.survey.patches import Patch
 from jaxmap.survey.plan import RESULTS, Plan
@@ -108,33 +109,39 @@ def _write_chunk(file: h5py.File, chunk: Chunk) -> None:
         file.create_dataset("samples", data=chunk.samples, chunks=one, fletcher32=True)
 
 
-def read_result(path: Path, digest: str) -> Chunk | None:
+def read_result(path: Path, plan: Plan) -> Chunk | None:
     """What a task found but for its samples; None for a patch without galaxies.
 
     Args:
         path: of the result.
-        digest: of the plan that it belongs to.
+        plan: that it belongs to.
 
     Raises:
         OSError: if the file is damaged, or of another plan.
     """
     with _opened(path) as file:
-        if file.attrs["plan"] != digest:
-            raise OSError("it belongs to another plan")
-        if file.attrs["empty"]:
+        if text_attribute(file, "plan") != plan.digest:
+            raise ValueError("it belongs to another plan")
+        if attribute(file, "empty"):
             return None
-        maps: dict[str, Any] = {name: file[name][:] if name in file else None for name in _MAPS}
-        num, degrees = int(file.attrs["num_samples"]), int(file.attrs["degrees"])
-        return Chunk(**maps, num_samples=num, degrees=degrees)
+        maps: dict[str, Any] = {name: dataset_of(file, name)[()] for name in _MAPS if name in file}
+        for name, values in maps.items():
+            if values.shape != plan.tiling.shape or values.dtype.kind not in "buif":
+                raise ValueError(f"{name} of {values.dtype} and shape {values.shape}")
+        num, degrees = int(attribute(file, "num_samples")), int(attribute(file, "degrees"))
+        needed = {"mean", "mask", "counts", *(["std"] if num else [])}
+        if not needed <= maps.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(needed - maps.keys()))}")
+        return Chunk(**{**dict.fromkeys(_MAPS), **maps}, num_samples=num, degrees=degrees)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """A result to be read; what goes wrong names it, and what to do."""
     try:
-        with h5py.File(path, "r") as file:
+        with opened_hdf5(path) as file:
             yield file
-    except (OSError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise OSError(
             f"cannot read the result {path} ({error}); remove it and run the survey again"
         ) from error
@@ -146,12 +153,40 @@ def patch_results(plan: Plan, patch: Patch) -> list[Path]:
     return [path for task in tasks if (path := result_path(plan, task)).exists()]
 
 
-def samples_of(paths: list[Path]) -> Iterator[np.ndarray]:
-    """The samples of a patch, one by one, shape ``(ny, nx)``."""
-    for path in paths:
+def num_samples_of(plan: Plan, patch: Patch) -> int:
+    """How many samples of a patch are there.
+
+    Raises:
+        OSError: if a result is damaged.
+    """
+    count = 0
+    for path in patch_results(plan, patch):
         with _opened(path) as file:
-            for number in range(len(file["samples"]) if "samples" in file else 0):
-                yield file["samples"][number]
+            count += len(_samples(file, plan))
+    return count
+
+
+def samples_of(plan: Plan, patch: Patch) -> Iterator[np.ndarray]:
+    """The samples of a patch, one by one, shape ``(ny, nx)``.
+
+    Raises:
+        OSError: if a result is damaged.
+    """
+    for path in patch_results(plan, patch):
+        with _opened(path) as file:
+            samples = _samples(file, plan)
+            for number in range(len(samples)):
+                yield samples[number]
+
+
+def _samples(file: h5py.File, plan: Plan) -> Any:
+    """The samples that a result has kept, not yet read."""
+    if "samples" not in file:
+        return ()
+    samples = dataset_of(file, "samples", planes=True)
+    if samples.shape[1:] != plan.tiling.shape or samples.dtype.kind != "f":
+        raise ValueError(f"samples of {samples.dtype} and shape {samples.shape}")
+    return samples
 
 
 def patch_map(plan: Plan, patch: Patch) -> MassMap | None:
@@ -167,7 +202,7 @@ def patch_map(plan: Plan, patch: Patch) -> MassMap | None:
     Raises:
         OSError: if a result is damaged.
     """
-    found = [read_result(path, plan.digest) for path in patch_results(plan, patch)]
+    found = [read_result(path, plan) for path in patch_results(plan, patch)]
     chunks = [chunk for chunk in found if chunk is not None]
     if not chunks:
         return None

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxmap.catalog import ShearCatalog
 from jaxmap.files import reserve
+from jaxmap.hdf5files import dataset_of, opened_hdf5
 
 ROW = np.dtype([("ra", "f8"), ("dec", "f8"), ("e1", "f4"), ("e2", "f4"), ("weight", "f4")])
 _CHUNK_ROWS = 16384
@@ -74,9 +75,12 @@ def read_cells(folder: Path, cells: Iterable[int]) -> ShearCatalog:
     for cell in cells:
         path = cell_path(folder, cell)
         try:
-            with h5py.File(path, "r") as file:
-                parts.append(file["galaxies"][:])
-        except (OSError, KeyError) as error:
+            with opened_hdf5(path) as file:
+                rows = dataset_of(file, "galaxies")
+                if rows.dtype != ROW or rows.ndim != 1:
+                    raise ValueError(f"galaxies of {rows.dtype} and shape {rows.shape}")
+                parts.append(rows[:])
+        except (OSError, ValueError) as error:
             raise OSError(
                 f"cannot read the galaxies in {path} ({error}); restore the file, or plan the "
                 "survey anew"

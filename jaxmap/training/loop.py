@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from jaxmap.arrayfiles import parsed_json
 from jaxmap.digests import warn_without_digest
 from jaxmap.files import append_line, whole_lines
 from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
@@ -144,7 +145,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line)
+        row = parsed_json(line)
         _ = row["step"], row["seconds"]
     except (ValueError, KeyError, TypeError):
         return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxmap.hdf5files import check_dataset, text_attribute
+from jaxmap.arrayfiles import parsed_json
+from jaxmap.hdf5files import attribute, check_dataset, text_attribute
 from jaxmap.reading.maps.mapfile import MapFile, refuse_dataset
 from jaxmap.reading.tableformats import reading
 
@@ -36,8 +36,8 @@ def simulated_maps(path: Path, dataset: str | None) -> MapFile:
     with reading(path), h5py.File(path, "r") as file:
         check_dataset(file["convergence"], path, planes=True)
         num, *shape = file["convergence"].shape
-        first = int(file.attrs["first_map"])
-        recipe = json.loads(text_attribute(file, "record"))["recipe"]
+        first = int(attribute(file, "first_map"))
+        recipe = parsed_json(text_attribute(file, "record"))["recipe"]
         (rows, columns), (ny, nx) = recipe["sky_shape"], shape
         maps_per_sky = (rows // ny) * (columns // nx)
         tiles = [Tile(recipe["seed"], n // maps_per_sky, n) for n in range(first, first + num)]
