@@ -97,8 +97,8 @@ def run_train(options: argparse.Namespace) -> int:
             f"interrupted; the checkpoint in {out}/ is whole, and the same command goes on from it"
         ) from None
     rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
-    draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"))
     record = {**_record(table, rows), "sky": sky_of(settings.source)}
+    draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"), record)
     say(KEEP[settings.kind](out, params, settings, source, record))
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
@@ -114,7 +114,7 @@ def keep_denoiser(
         record = {**record, "before": {"sha256": header["sha256"], **header["training"]}}
     denoiser = replace(fresh_denoiser(settings, source.spectrum), params=params)
     write_denoiser(path, denoiser, domain_of(settings), record)
-    draw_examples(out / "examples.png", denoiser, source.validation, settings)
+    draw_examples(out / "examples.png", denoiser, source.validation, settings, record=record)
     ratios = ", ".join(
         f"{ratio:.3f} ({kind})"
         for kind, ratio in record["validation"]["ratio"].items()
@@ -136,7 +136,9 @@ def keep_score(
     pixel_arcmin = settings.source.pixel_arcmin
     write_hybrid_prior(path, params, prior.network, source.spectrum, pixel_arcmin, record)
     levels = [factor * settings.score.spread for factor in PICTURED]
-    draw_score_examples(out / "examples.png", prior, source.validation, settings.seed, levels)
+    draw_score_examples(
+        out / "examples.png", prior, source.validation, settings.seed, levels, record=record
+    )
     validation = record["validation"]
     return (
         f"Loss over that of the Gaussian prior, on maps not trained on: "
@@ -153,7 +155,7 @@ def keep_survey_denoiser(
     model = replace(fresh_survey_denoiser(settings, source.spectrum), params=params)
     observations = survey_observations(settings, source.validation)
     write_survey_denoiser(path, model, observations.trained_survey, record)
-    draw_survey_examples(out / "examples.png", model, observations, _keys(settings))
+    draw_survey_examples(out / "examples.png", model, observations, _keys(settings), record=record)
     return (
         "Mean square error over that of the Wiener filter, on maps not trained on: "
         f"{record['validation']['ratio'][REGION]:.3f}.\n"
@@ -170,7 +172,7 @@ def keep_gan(
     scale = jnp.sqrt(pixel_variance(source.spectrum, observations.survey.grid))
     generator = replace(fresh_generator(settings, source.spectrum, scale), params=params)
     write_generator(path, generator, observations.trained_survey, record)
-    draw_samples(out / "examples.png", generator, observations, _keys(settings))
+    draw_samples(out / "examples.png", generator, observations, _keys(settings), record=record)
     validation = record["validation"]
     return (
         f"Mean square error of the mean of {settings.adversarial.tune_samples} samples over the "
@@ -196,7 +198,7 @@ def keep_hong(
     examples = draw_examples_of(
         settings, jax.random.fold_in(jax.random.key(settings.seed), 4), unseen
     )
-    draw_cluster_examples(out / "examples.png", model, examples)
+    draw_cluster_examples(out / "examples.png", model, examples, record=record)
     (ratio,) = best["validation"]["ratio"].values()
     return (
         f"Loss over that of an empty map, on fields of maps not trained on: {ratio:.3f}, the least "
@@ -229,6 +231,7 @@ def domain_of(settings: Training) -> Domain:
 
 def _record(table: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
+        "command": "train",
         "settings": table,
         "steps": rows[-1]["step"],
         "seconds": sum(row["seconds"] for row in rows),
