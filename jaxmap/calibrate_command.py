@@ -33,6 +33,7 @@ from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.methods import build_estimator, method_identity, network_digest
 from jaxmap.outputs import input_files, origin, require_writable
+from jaxmap.plot import save_picture
 from jaxmap.progress import with_bar
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.simulation.baryons import BARYONS
@@ -98,7 +99,7 @@ def run_calibrate(options: argparse.Namespace) -> int:
     with atomic_path(out / REPORT) as path:
         text = json.dumps({**report, **record}, indent=1, allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
-    _draw(out / FIGURE, report, options)
+    _draw(out / FIGURE, report, options, record)
     if not options.quiet:
         print(describe(report))
         print(f"Wrote {out}/{REPORT} and {FIGURE}.")
@@ -308,12 +309,13 @@ def _identity(
     return {"settings": settings, "files": files, "network": network_digest(estimator)}
 
 
-def _draw(path: Path, report: dict[str, Any], options: argparse.Namespace) -> None:
+def _draw(
+    path: Path, report: dict[str, Any], options: argparse.Namespace, record: dict[str, Any]
+) -> None:
     sampler = f" ({options.sampler})" if options.method == "dlposterior" else ""
     place = Path(options.mask_from).name if options.mask_from else options.preset
     try:
         figure = draw_report(report, f"{options.method}{sampler}, {options.sky} sky, {place}")
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=110)
+        save_picture(path, figure, record, dpi=110)
     except Exception as error:  # a report is not lost for want of its picture
         print(f"jaxmap: no picture: {error}", file=sys.stderr)

@@ -191,9 +191,10 @@ def run_demo(options: argparse.Namespace) -> int:
         say("Simulating a sky and a survey of it ...")
         estimator = build_estimator(options.method, sky_power(), **estimator_settings(options))
         made = demo(jax.random.key(options.seed), estimator)
-        write_catalog(folder / "catalog.fits", made.catalog)
+        record = origin(options, None)
+        write_catalog(folder / "catalog.fits", made.catalog, record)
         title = f"simulated survey, {options.method}"
-        write_map_files(folder, made.result, origin(options, None), title, made.truth)
+        write_map_files(folder, made.result, record, title, made.truth)
     if not options.quiet:
         noise = float(np.mean(measured_shape_noise(made.catalog)))
         print(describe_input(made.catalog, made.shear, noise, "a simulation"))

@@ -89,7 +89,7 @@ def run_detect(options: argparse.Namespace) -> int:
             table["match_separation"].unit = "arcsec"
             matched = int(np.sum(partner >= 0))
         table.write(folder / "detections.ecsv", format="ascii.ecsv")
-        write_regions(folder / "detections.reg", found, options.scale_arcmin)
+        write_regions(folder / "detections.reg", found, options.scale_arcmin, record)
     if not options.quiet:
         print(describe_detections(found))
         if mass is not None and options.z_source is None:

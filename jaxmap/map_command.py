@@ -52,11 +52,11 @@ from jaxmap.outputs import (
     MAP_FILES,
     also_read,
     check_folder,
-    check_picture_of_all,
     input_files,
     kept_if_interrupted,
     origin,
     partial_folder,
+    require_writable,
     settings,
     staged,
     write_config,
@@ -90,7 +90,7 @@ class _Data:
         shear: their means in pixels.
         null_tests: figures of `jaxmap.null_tests.data_null_tests`, or None.
         bounds: for calibrated intervals, or None.
-        record: how the output came to be, but for the settings and files of the method.
+        record: how the output of all of them came to be.
     """
 
     catalog: ShearCatalog
@@ -114,7 +114,8 @@ def run_map(options: argparse.Namespace) -> int:
         _check_unbinned(run)
         check_folder(Path(run.out), FILES, [*input_files(run), run.config])
     if len(runs) > 1:
-        check_picture_of_all(out)
+        inputs = [*input_files(options), options.config]
+        require_writable([out / ALL_MAPS], inputs, "choose another folder with --out")
     bounds = read_conformal(options.conformal) if options.conformal else None
     spectrum = spectrum_of(options)
     estimators = [
@@ -234,7 +235,7 @@ def _map_several(
         say(f"Wrote {', '.join(written)}.")
     say(compare_maps(rows))
     if maps:
-        write_picture_of_all(out, maps, Path(runs[0].catalog).name)
+        write_picture_of_all(out, maps, Path(runs[0].catalog).name, data.record)
     if (out / ALL_MAPS).exists():
         say(f"Wrote {out / ALL_MAPS}.")
     return int(len(maps) < len(runs))

@@ -25,7 +25,7 @@ from jaxmap.arrayfiles import json_of, read_arrays
 from jaxmap.catalog import ShearCatalog
 from jaxmap.cluster_network import SHIPPED as CLUSTER_NETWORK
 from jaxmap.denoiser_files import SHIPPED as DENOISER
-from jaxmap.files import atomic_path, folders_for, sha256_of
+from jaxmap.files import folders_for, sha256_of
 from jaxmap.flags import METHODS
 from jaxmap.mapfiles import write_mass_map, write_samples
 from jaxmap.massmap import MassMap
@@ -91,7 +91,17 @@ def precision() -> str:
 
 
 def shipped_sha256(name: str) -> str:
-    """Hash of the arrays of a network that comes with jaxmap, by its name in ``jaxmap/data``."""
+    """Hash of the arrays of a network that comes with jaxmap, by its name in ``jaxmap/data``.
+
+    Raises:
+        ValueError: for a name that leads elsewhere.
+        FileNotFoundError: if there is no such network.
+    """
+    if not re.fullmatch(r"(dynamics/)?\w[\w.-]*", name):
+        raise ValueError(
+            f"{name[:60]!r} is no name of a network that comes with jaxmap; expected one such as "
+            f"{DENOISER} or dynamics/m_sigma_pure.npz"
+        )
     with resources.as_file(resources.files("jaxmap") / "data" / name) as path:
         return json_of(read_arrays(path, names=(HEADER,))[HEADER])["sha256"]
 
@@ -175,34 +185,25 @@ def write_map_files(
     if result.samples is not None:
         write_samples(folder / "samples.nc", result, provenance)
     try:
-        plot.plot_mass_map(result, title, truth).savefig(folder / "mass_map.png", dpi=130)
+        figure = plot.plot_mass_map(result, title, truth)
+        plot.save_picture(folder / "mass_map.png", figure, provenance, dpi=130)
     except Exception as error:  # a map is not lost for want of its picture
-        (folder / "mass_map.png").unlink(missing_ok=True)
         print(f"jaxmap: no picture: {error}", file=sys.stderr)
 
 
-def write_picture_of_all(folder: Path, maps: Mapping[str, MassMap], title: str) -> None:
-    """Several maps in one picture (with matplotlib), which says in its metadata whose it is."""
-    software = {"Software": f"jaxmap {jaxmap.__version__}"}
+def write_picture_of_all(
+    folder: Path, maps: Mapping[str, MassMap], title: str, record: dict[str, Any]
+) -> None:
+    """Several maps in one picture (with matplotlib)."""
     try:
-        with atomic_path(folder / ALL_MAPS) as temporary:
-            plot.plot_mass_maps(maps, title).savefig(temporary, dpi=130, metadata=software)
+        plot.save_picture(folder / ALL_MAPS, plot.plot_mass_maps(maps, title), record, dpi=130)
     except Exception as error:
         (folder / ALL_MAPS).unlink(missing_ok=True)
         print(f"jaxmap: no picture: {error}", file=sys.stderr)
 
 
-def check_picture_of_all(folder: Path) -> None:
-    """Refuse to replace a picture of that name that jaxmap did not draw."""
-    path = folder / ALL_MAPS
-    ours = path.is_file() and b"Software\0jaxmap " in path.read_bytes()
-    if os.path.lexists(path) and not ours:
-        raise ValueError(
-            f"{folder} holds {ALL_MAPS} that jaxmap did not write; choose another folder with --out"
-        )
-
-
-def write_catalog(path: Path, catalog: ShearCatalog) -> None:
+def write_catalog(path: Path, catalog: ShearCatalog, record: dict[str, Any] | None = None) -> None:
+    """Galaxies as a FITS table, with a record of how they came to be in its header."""
     from astropy.table import Table
 
     columns = {
@@ -214,7 +215,7 @@ def write_catalog(path: Path, catalog: ShearCatalog) -> None:
     }
     if catalog.z is not None:
         columns["z"] = catalog.z
-    Table(columns).write(path)
+    Table(columns, meta={"jaxmap": json.dumps(record or {})}).write(path)
 
 
 @contextmanager

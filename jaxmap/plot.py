@@ -3,18 +3,70 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+import jaxmap
+from jaxmap.arrayfiles import parsed_json
+from jaxmap.files import atomic_path
 from jaxmap.grid import Grid
 from jaxmap.massmap import MassMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_SIGNATURE, _RECORD = b"\x89PNG\r\n\x1a\n", "jaxmap"
+
+
+def save_picture(path: str | Path, figure: Figure, record: Mapping[str, Any], **how: Any) -> None:
+    """Write a figure as PNG, whole or not at all, with its record among the texts of the file.
+
+    Args:
+        path: of the file.
+        figure: to draw.
+        record: how it came to be, anything JSON can hold.
+        how: further arguments of ``figure.savefig``.
+    """
+    about = {"Software": f"jaxmap {jaxmap.__version__}", _RECORD: json.dumps(record)}
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata=about, **how)
+
+
+def record_of_picture(path: str | Path) -> Any:
+    """The record that `save_picture` wrote into a file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    head = f"{_RECORD}\0".encode()
+    for kind, content in picture_chunks(path):
+        if kind == b"tEXt" and content.startswith(head):
+            return parsed_json(content.removeprefix(head))
+    raise ValueError("it holds no record")
+
+
+def picture_chunks(path: str | Path) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the parts of a PNG file.
+
+    Raises:
+        ValueError: if it is none, or cut short.
+    """
+    with open(path, "rb") as file:
+        size = Path(path).stat().st_size
+        if file.read(len(_SIGNATURE)) != _SIGNATURE:
+            raise ValueError("it is no PNG")
+        while head := file.read(8):
+            length = int.from_bytes(head[:4], "big")
+            if length > size - file.tell():
+                raise ValueError("it is cut short")
+            yield head[4:], file.read(length)
+            file.seek(4, 1)  # its checksum
 
 
 def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = None) -> Figure:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import jaxmap
 from jaxmap import records
-from jaxmap.arrayfiles import read_arrays
+from jaxmap.comparison import compare_files
 from jaxmap.files import sha256_of
-from jaxmap.mapfiles import read_mass_map
-from jaxmap.outputs import INPUTS, MAP_FILES, each_path, shipped_sha256, write_config
+from jaxmap.outputs import ALL_MAPS, INPUTS, each_path, shipped_sha256, write_config
+from jaxmap.reading.tableformats import listed
 from jaxmap.survey.merge import MAPS
 from jaxmap.survey.plan import PLAN
 
@@ -27,7 +26,9 @@ COMMANDS = (
 )  # fmt: skip
 """Whose outputs can be made again."""
 
-_IN_FOLDERS = ("mass_map.fits", "report.json", "simulation.json", "detections.ecsv")
+_IN_FOLDERS = ("mass_map.fits", ALL_MAPS, "report.json", "simulation.json", "detections.ecsv")
+"""Which say how the other files of a folder were made, the first of them that is there."""
+
 _TO_JSON = ("benchmark", "dynamics evaluate")
 
 
@@ -35,7 +36,7 @@ def run_replay(options: argparse.Namespace) -> int:
     """Run the command that made an output once more, into another place."""
     from jaxmap.cli import main
 
-    record = read_record(options.output)
+    path, record = _recorded(Path(options.output))
     command, settings = record["command"], dict(record["settings"])
     if command == "calibrate" and "conformal" in settings:  # what it makes, not what it reads
         settings["conformal"] = str(Path(options.out) / Path(settings["conformal"]).name)
@@ -46,13 +47,16 @@ def run_replay(options: argparse.Namespace) -> int:
         say(f"Not as then: {difference}; the result may differ.")
     say(f"Running `jaxmap {command}` with the settings of {options.output}.")
     target = "--json" if command in _TO_JSON else "--out"
+    there = _changes(Path(options.out))
     with precision_of(record), tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.toml"
         write_config(config, settings)
         quiet = ["--quiet"] if options.quiet else []
         code = main([*command.split(), "--config", str(config), target, options.out, *quiet])
-    if code == 0:
-        say(compare(options.output, options.out))
+    if code == 0 and not options.quiet:
+        written = [file for file, when in _changes(Path(options.out)).items()
+                   if there.get(file) != when]  # fmt: skip
+        say(compare(path, options.out, written or None))
     return code
 
 
@@ -67,34 +71,78 @@ def read_record(output: str | Path) -> dict[str, Any]:
         ValueError: for a file that holds no such record, or of a command with another way to
             repeat it, which is told.
     """
-    path = Path(output)
+    return _recorded(Path(output))[1]
+
+
+def _recorded(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The record of an output, and the file that it stands in."""
     _refuse_merged(path)
     if path.is_dir():
-        found = [path / name for name in _IN_FOLDERS if (path / name).exists()]
-        if not found:
-            raise ValueError(
-                f"{path} holds none of {', '.join(_IN_FOLDERS)}; give a file that jaxmap wrote"
-            )
-        path = found[0]
+        path = _file_in(path)
     elif not path.exists():
         raise FileNotFoundError(f"there is no {path}; give a file that jaxmap wrote, or its folder")
+    record = _record_of(path)
     try:
-        record = records.read_record(path)
-    except (OSError, ValueError):
-        record = {}
+        records.check_record(record)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not say how it was made: {error}; give another file of the same output"
+        ) from error
     command = record.get("command")
     if command == "train":
         raise ValueError(
-            f"{path} was trained by `jaxmap train`, which goes on from checkpoints of its own; to "
-            "train it anew run `jaxmap train CONFIG.toml --out ANOTHER` with the settings that its "
-            f"header holds: jaxmap.networks.weights.read_weights({str(path)!r})[1]['training']"
+            f"{path} was made by `jaxmap train`, which goes on from checkpoints of its own; to "
+            "train it anew run `jaxmap train CONFIG.toml --out ANOTHER` with the settings that it "
+            f"holds: jaxmap.records.read_record(pathlib.Path({str(path)!r}))['settings']"
         )
-    if command in COMMANDS and isinstance(record.get("settings"), dict):
-        return record
+    if command == "survey plan":
+        raise ValueError(
+            f"{path} is of a survey; to make it anew run `jaxmap survey plan CONFIG.toml --out "
+            "ANOTHER` with the settings that it holds: "
+            f"jaxmap.records.read_record(pathlib.Path({str(path)!r}))['settings'], and then "
+            "`jaxmap survey run ANOTHER` and `merge ANOTHER`"
+        )
+    if command in COMMANDS and "settings" in record:
+        return path, record
     raise ValueError(
         f"{path} does not say how it was made; expected a file that jaxmap {', '.join(COMMANDS)} "
         "wrote"
     )
+
+
+def _record_of(path: Path) -> dict[str, Any]:
+    """What a file says of its origin, nothing where it does not."""
+    try:
+        return records.read_record(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def _file_in(folder: Path) -> Path:
+    """The file of a folder that says how its output was made."""
+    found = [folder / name for name in _IN_FOLDERS if (folder / name).is_file()]
+    if found:
+        return found[0]
+    made = {
+        path: _job(record)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and "command" in (record := _record_of(path))
+    }
+    if not made:
+        raise ValueError(
+            f"{folder} holds none of {', '.join(_IN_FOLDERS)}, nor another file that says how it "
+            "was made; give a file that jaxmap wrote"
+        )
+    first, *others = made
+    if any(made[other] != made[first] for other in others):
+        names = listed([path.name for path in made], 8)
+        raise ValueError(f"{folder} holds outputs of several commands ({names}); give one of them")
+    return first
+
+
+def _job(record: dict[str, Any]) -> tuple[Any, Any]:
+    """What all files of one output have in common."""
+    return record.get("command"), record.get("settings")
 
 
 def _refuse_merged(path: Path) -> None:
@@ -209,47 +257,42 @@ def _differences(record: dict[str, Any]) -> list[str]:
     return found
 
 
-def compare(before: str | Path, after: str | Path) -> str:
-    """A sentence on whether two outputs hold the same; where no one can tell, where to look."""
-    maps = [_map_of(Path(place)) for place in (before, after)]
-    if all(path.is_file() for path in maps):
-        first, second = (np.asarray(read_mass_map(path).convergence) for path in maps)
-        if np.array_equal(first, second, equal_nan=True):
-            return "The map is the same, bit for bit."
-        if first.shape != second.shape:
-            return f"The map differs: it has shape {second.shape}, not {first.shape}."
-        return f"The map differs, by {np.nanmax(np.abs(first - second)):.2g} at most."
-    one, other = _numbers(Path(before)), _numbers(Path(after))
-    if one is None or other is None:
-        return f"Made {before} again in {after}; whether it is the same is for you to compare."
-    differing = [
-        name
-        for name in sorted(one.keys() | other.keys())
-        if name not in one or name not in other or not _equal(one[name], other[name])
-    ]
-    if differing:
-        return f"The output differs, in {', '.join(differing)}."
-    return "The output is the same, number for number."
+def compare(before: str | Path, after: str | Path, written: Collection[Path] | None = None) -> str:
+    """Sentences on what two outputs have in common, and where they differ by how much.
+
+    Args:
+        before: a file of the output, or the folder with it.
+        after: the file or the folder that was made again.
+        written: the files in it that were; all that jaxmap wrote if None.
+    """
+    before, after = Path(before), Path(after)
+    if before.is_dir():
+        before = _file_in(before)
+    if after.is_file():
+        return compare_files({after.name: (before, after)})
+    # The file of then may lie in a folder of its own inside the output.
+    root = next(
+        (one for one in before.parents[:2] if (after / before.relative_to(one)).is_file()),
+        before.parent,
+    )
+    job = _job(_record_of(before))
+    then = {path.relative_to(root) for path in _files(root) if _job(_record_of(path)) == job}
+    now = {path.relative_to(after) for path in written or _files(after) if records.is_ours(path)}
+    pairs = {
+        str(name): (
+            root / name if (root / name).is_file() else None,
+            after / name if (after / name).is_file() else None,
+        )
+        for name in then | now
+    }
+    return compare_files(pairs)
 
 
-def _numbers(path: Path) -> dict[str, np.ndarray] | None:
-    """Columns of a table or arrays of weights; None of what has neither."""
-    path = next((found for found in (path / "detections.ecsv",) if found.is_file()), path)
-    kinds = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits"}
-    if not path.is_file() or path.suffix not in (*kinds, ".npz"):
-        return None
-    if path.suffix == ".npz":
-        return {n: v for n, v in read_arrays(path).items() if n not in records.HEADERS}
-    from astropy.table import Table
-
-    table = Table.read(path, format=kinds[path.suffix])
-    return {name: np.ma.filled(table[name], 0) for name in table.colnames}
+def _files(folder: Path) -> list[Path]:
+    """Those of an output: in its folder, and in folders of single fields or methods."""
+    return [path for path in (*folder.glob("*"), *folder.glob("*/*")) if path.is_file()]
 
 
-def _equal(one: np.ndarray, other: np.ndarray) -> bool:
-    return np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f")
-
-
-def _map_of(place: Path) -> Path:
-    folder = place.parent if place.name in MAP_FILES else place
-    return folder / "mass_map.fits"
+def _changes(folder: Path) -> dict[Path, int]:
+    """Files of a folder, and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in _files(folder)}

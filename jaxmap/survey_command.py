@@ -15,6 +15,7 @@ from jaxmap.commands import catalog_options, pixel_of_network, spectrum_of
 from jaxmap.grid import ARCMIN
 from jaxmap.machine import check_disk
 from jaxmap.methods import build_estimator
+from jaxmap.outputs import origin
 from jaxmap.outputs import settings as settings_of
 from jaxmap.summary import describe_sources
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
@@ -63,7 +64,7 @@ def run_plan(options: argparse.Namespace) -> int:
         num_samples=options.num_samples,
         samples_per_task=options.samples_per_task,
         weights=weights,
-        made_by={"command": options.command, "settings": settings_of(options)},
+        made_by=origin(options, None, others=files),
     )
     found, trouble = forecast(plan), ""
     try:
@@ -164,7 +165,7 @@ def run_merge(options: argparse.Namespace) -> int:
         nside=options.nside,
         num_samples=options.samples,
         write_patches=options.patches,
-        provenance={"plan": plan.digest, "settings": dict(plan.settings)},
+        provenance={**plan.made_by, "plan": plan.digest, "merge": settings_of(options)},
         progress=lambda parts: _tqdm(parts, "merged", "part", options.quiet),
     )
     if not options.quiet:

@@ -98,7 +98,7 @@ def run_train(options: argparse.Namespace) -> int:
     rows = read_log(out)
     record = {**_record(table, rows), "sky": sky_of(settings.source)}
     say(KEEP[settings.kind](out, params, settings, source, record))
-    draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"))
+    draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"), record)
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
 
@@ -113,7 +113,7 @@ def keep_denoiser(
         record = {**record, "before": {"sha256": header["sha256"], **header["training"]}}
     denoiser = replace(fresh_denoiser(settings, source.spectrum), params=params)
     write_denoiser(path, denoiser, domain_of(settings), record)
-    draw_examples(out / "examples.png", denoiser, source.validation, settings)
+    draw_examples(out / "examples.png", denoiser, source.validation, settings, record=record)
     ratios = ", ".join(
         f"{ratio:.3f} ({kind})"
         for kind, ratio in record["validation"]["ratio"].items()
@@ -135,7 +135,9 @@ def keep_score(
     pixel_arcmin = settings.source.pixel_arcmin
     write_hybrid_prior(path, params, prior.network, source.spectrum, pixel_arcmin, record)
     levels = [factor * settings.score.spread for factor in PICTURED]
-    draw_score_examples(out / "examples.png", prior, source.validation, settings.seed, levels)
+    draw_score_examples(
+        out / "examples.png", prior, source.validation, settings.seed, levels, record=record
+    )
     validation = record["validation"]
     return (
         f"Loss over that of the Gaussian prior, on maps not trained on: "
@@ -152,7 +154,7 @@ def keep_survey_denoiser(
     model = replace(fresh_survey_denoiser(settings, source.spectrum), params=params)
     observations = survey_observations(settings, source.validation)
     write_survey_denoiser(path, model, observations.trained_survey, record)
-    draw_survey_examples(out / "examples.png", model, observations, _keys(settings))
+    draw_survey_examples(out / "examples.png", model, observations, _keys(settings), record=record)
     return (
         "Mean square error over that of the Wiener filter, on maps not trained on: "
         f"{record['validation']['ratio'][REGION]:.3f}.\n"
@@ -169,7 +171,7 @@ def keep_gan(
     scale = jnp.sqrt(pixel_variance(source.spectrum, observations.survey.grid))
     generator = replace(fresh_generator(settings, source.spectrum, scale), params=params)
     write_generator(path, generator, observations.trained_survey, record)
-    draw_samples(out / "examples.png", generator, observations, _keys(settings))
+    draw_samples(out / "examples.png", generator, observations, _keys(settings), record=record)
     validation = record["validation"]
     return (
         f"Mean square error of the mean of {settings.adversarial.tune_samples} samples over the "
@@ -194,7 +196,7 @@ def keep_hong(
     examples = draw_examples_of(
         settings, jax.random.fold_in(jax.random.key(settings.seed), 4), unseen
     )
-    draw_cluster_examples(out / "examples.png", model, examples)
+    draw_cluster_examples(out / "examples.png", model, examples, record=record)
     (ratio,) = best["validation"]["ratio"].values()
     return (
         f"Loss over that of an empty map, on fields of maps not trained on: {ratio:.3f}, the least "
@@ -227,6 +229,7 @@ def domain_of(settings: Training) -> Domain:
 
 def _record(table: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
+        "command": "train",
         "settings": table,
         "steps": rows[-1]["step"],
         "seconds": sum(row["seconds"] for row in rows),

@@ -34,7 +34,7 @@ LAYERS = [
     ["reading", "mapfiles", "plot", "methods", "benchmark", "demo", "datasets"],
     ["training", "calibration"],
     ["dynamics"],
-    ["summary", "records", "outputs", "production", "survey"],
+    ["summary", "records", "outputs", "production", "survey", "comparison"],
     [
         "commands",
         "simulate_flags",

@@ -123,7 +123,7 @@ def test_clusters_come_again(tmp_path, monkeypatch, capsys, suffix):
     flags = ["--num", "12", "--seed", "3", "-q", "--out", f"a{suffix}"]
     assert main(["dynamics", "mock", *flags]) == 0
     assert main(["replay", f"a{suffix}", "--out", f"b{suffix}"]) == 0
-    assert "same, number for number" in capsys.readouterr().out
+    assert f"The same, bit for bit: b{suffix}." in capsys.readouterr().out
     flags = ["--model", "m_sigma_contaminated", "-q", "--out"]
     masses = [f"{name}{suffix}" for name in ("first", "again")]
     assert main(["dynamics", "estimate", f"a{suffix}", *flags, masses[0]]) == 0
@@ -131,14 +131,15 @@ def test_clusters_come_again(tmp_path, monkeypatch, capsys, suffix):
     record = read_record(tmp_path / masses[0])
     assert list(record["networks"]) == ["dynamics/m_sigma_contaminated.npz"]
     assert main(["replay", masses[0], "--out", masses[1]]) == 0
-    assert "same, number for number" in capsys.readouterr().out
+    assert f"The same, bit for bit: {masses[1]}." in capsys.readouterr().out
     # The control: another table under the name of the second is told from the first.
     from jaxmap.replay_command import compare
 
     table = Table.read(masses[1])
     table["log10_mass"][0] += 0.1
     table.write(f"other{suffix}")
-    assert compare(masses[0], f"other{suffix}") == "The output differs, in log10_mass."
+    said = compare(masses[0], f"other{suffix}")
+    assert said == f"other{suffix} differs: log10_mass by 0.1 at most."
 
 
 def test_trainings_of_masses_come_again_and_changed_networks_are_told(
@@ -150,7 +151,7 @@ def test_trainings_of_masses_come_again_and_changed_networks_are_told(
     flags = ["--model", "m_sigma", "--num", "40", "-q", "--out", "relation.npz"]
     assert main(["dynamics", "train", *flags]) == 0
     assert main(["replay", "relation.npz", "--out", "again.npz"]) == 0
-    assert "same, number for number" in capsys.readouterr().out
+    assert "The same, bit for bit: again.npz." in capsys.readouterr().out
     flags = ["--num", "20", "--models", "m_sigma_pure", "-q", "--json"]
     assert main(["dynamics", "evaluate", *flags, "figures.json"]) == 0
     assert main(["replay", "figures.json", "--out", "again.json", "-q"]) == 0
@@ -228,3 +229,162 @@ def test_intervals_are_calibrated_again_elsewhere(tmp_path, monkeypatch):
     ((words, settings),) = called
     assert words[0] == "calibrate" and words[3:5] == ["--out", str(tmp_path / "new")]
     assert f'conformal = "{tmp_path / "new" / "bounds.npz"}"' in settings
+
+
+RECORD = {
+    "command": "map",
+    "settings": {"method": "ks", "seed": 1, "catalog": "a; b.fits"},
+    "versions": {"jaxmap": "0.1.0", "jax": "0.10"},
+}
+
+
+def found_nothing():
+    from test_detect_command import made_map
+
+    from jaxmap.clusters.detection import detect
+
+    sky = made_map()
+    return detect(np.asarray(sky.samples), sky.grid, scale=2, threshold=0.5)
+
+
+def test_pictures_regions_catalogues_and_merged_maps_have_a_record(tmp_path):
+    from jaxmap.catalog import shear_catalog
+    from jaxmap.clusters.tables import write_regions
+    from jaxmap.outputs import write_catalog
+    from jaxmap.plot import new_figure, save_picture
+    from jaxmap.survey.partial_maps import PartialMapWriter, read_partial_map
+
+    save_picture(tmp_path / "a.png", new_figure(1, 1), RECORD)
+    write_regions(tmp_path / "a.reg", found_nothing(), 1.0, RECORD)
+    galaxies = shear_catalog([1.0, 2.0], [3.0, 4.0], np.array([0.1, 0.2j]))
+    write_catalog(tmp_path / "catalog.fits", galaxies, RECORD)
+    for rows in (0, 5):  # the header is written twice
+        with PartialMapWriter(tmp_path / "map.fits", 64, "KAPPA_E", RECORD) as writer:
+            writer.write(np.arange(rows), np.ones(rows))
+        assert len(read_partial_map(tmp_path / "map.fits")[1]) == rows
+    for name in ("a.png", "a.reg", "catalog.fits", "map.fits"):
+        assert read_record(tmp_path / name) == RECORD, name
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 4])
+        assert name == "a.reg" or not is_ours(tmp_path / name), name
+    new_figure(1, 1).savefig(tmp_path / "theirs.png")
+    (tmp_path / "theirs.reg").write_text("# Region file format: DS9 version 4.1\nimage\n")
+    (tmp_path / "long.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xff\xff\xfftEXt")
+    assert not any(is_ours(tmp_path / name) for name in ("theirs.png", "theirs.reg", "long.png"))
+
+
+def test_regions_and_pictures_are_whole_or_not_there(tmp_path, monkeypatch):
+    from jaxmap.clusters.tables import write_regions
+    from jaxmap.training.pictures import draw_losses
+
+    half = {"ratio": {"white": 0.5}}
+    row = {"step": 1, "train": half, "validation": half, "seconds": 1.0}
+
+    def draw():
+        draw_losses(tmp_path / "losses.png", [row], "Wiener", {**RECORD, "command": "train"})
+
+    def write():
+        write_regions(tmp_path / "a.reg", found_nothing(), 1.0)
+
+    def fails(*paths):
+        raise OSError("no")
+
+    draw()
+    assert read_record(tmp_path / "losses.png")["command"] == "train"
+    for name, make in (("losses.png", draw), ("a.reg", write)):
+        (tmp_path / name).write_text("whole")
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="no"):
+            patch.setattr("os.replace", fails)
+            make()
+        assert (tmp_path / name).read_text() == "whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.reg", "losses.png"]
+
+
+def test_records_of_simulated_fields_are_found(tmp_path):
+    from test_detect_command import made_map
+
+    from jaxmap.mapfiles import write_mass_map
+
+    sky = made_map()
+    write_mass_map(tmp_path / "convergence.fits", sky, {"holds": "surveys", "made_by": RECORD})
+    assert read_record(tmp_path / "convergence.fits") == RECORD
+    mine = {"made_by": "me", "input": "a file of mine"}  # from Python
+    write_mass_map(tmp_path / "mine.fits", sky, mine)
+    assert read_record(tmp_path / "mine.fits") == mine and is_ours(tmp_path / "mine.fits")
+
+
+def test_headers_of_tables_that_stand_for_more_than_they_are(tmp_path, capsys):
+    """A thousand million words in ten lines, a long header, and a deep one."""
+    names = "lol," * 9 + "lol"
+    lines = [f"- {{x0: &x0 [{names}]}}"]
+    lines += [f"- {{x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 10)}]}}" for i in range(1, 10)]
+    jaxmap = "- jaxmap: {command: map, settings: {catalog: %s}, versions: {jaxmap: '0', jax: '0'}}"
+    metas = {
+        "reference": [*lines, jaxmap % "*x9"],
+        "longer than": [f"- {{a: '{'a' * 2**20}'}}", jaxmap % "a"],
+        "too deep": [f"- {{a: {'[' * 100}{']' * 100}}}", jaxmap % "a"],
+        "": [jaxmap % "a"],  # the control
+    }
+    for why, meta in metas.items():
+        header = ["%ECSV 1.0", "---", "datatype:", "- {name: a, datatype: int64}", "meta: !!omap"]
+        text = "".join(f"# {line}\n" for line in [*header, *meta, "schema: astropy-2.0"])
+        (tmp_path / "t.ecsv").write_text(text + "a\n1\n")
+        if not why:
+            assert read_record(tmp_path / "t.ecsv")["settings"] == {"catalog": "a"}
+            continue
+        with pytest.raises(ValueError, match=why):
+            read_record(tmp_path / "t.ecsv")
+        assert main(["replay", str(tmp_path / "t.ecsv"), "--out", str(tmp_path / "x")]) == 2
+        assert "does not say how it was made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"files": [1]}, "files of its record is [1]"),
+        ({"files": {"a": 3}}, "files of its record"),
+        ({"input": {}}, "input of its record is {}"),
+        ({"networks": [1]}, "networks of its record is [1]"),
+        ({"networks": {"../../../../etc/hostname": "x"}}, "is no name of a network"),
+        ({"networks": {"/etc/hostname": "x"}}, "is no name of a network"),
+        ({"networks": {"dynamics/../a": "x"}}, "is no name of a network"),
+        ({"versions": {"jaxmap": 1}}, "versions of its record"),
+        ({"device": [1]}, "device of its record is [1]"),
+        ({"precision": 5}, "precision of its record is 5"),
+        ({"settings": {"a b\nx": 1}}, "has the setting 'a b"),
+        ({"settings": [1]}, "a record is list"),
+    ],
+)
+def test_records_of_another_shape_are_refused(tmp_path, capsys, part, said):
+    (tmp_path / "r.json").write_text(json.dumps({**RECORD, **part}))
+    assert main(["replay", str(tmp_path / "r.json"), "--out", str(tmp_path / "x")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_of_one_output_is_enough(tmp_path, capsys):
+    """Whatever its files are called; of several outputs one has to be named."""
+    from jaxmap import replay_command
+
+    with with_record(tmp_path / "masses.csv", RECORD) as path:
+        path.write_text(MINE)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert replay_command.read_record(tmp_path) == RECORD
+    with with_record(tmp_path / "others.csv", {**RECORD, "settings": {"seed": 2}}) as path:
+        path.write_text(MINE)
+    assert main(["replay", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    said = capsys.readouterr().err
+    assert "outputs of several commands (masses.csv" in said and "give one of them" in said
+
+
+def test_what_is_made_again_in_another_way_says_so_in_every_file(tmp_path, capsys):
+    """Also away from its folder."""
+    from jaxmap.plot import new_figure, save_picture
+
+    for command, remedy in (
+        ("train", "run `jaxmap train CONFIG.toml --out ANOTHER`"),
+        ("survey plan", "run `jaxmap survey plan CONFIG.toml --out ANOTHER`"),
+    ):
+        save_picture(tmp_path / "a.png", new_figure(1, 1), {**RECORD, "command": command})
+        assert main(["replay", str(tmp_path / "a.png"), "--out", str(tmp_path / "x")]) == 2
+        said = capsys.readouterr().err
+        assert remedy in said and "read_record(pathlib.Path(" in said

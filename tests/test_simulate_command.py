@@ -18,6 +18,7 @@ from jaxmap.grid import Grid
 from jaxmap.mapfiles import read_mass_map, read_provenance, read_shear_map
 from jaxmap.reading.maps.source import open_maps
 from jaxmap.reading.readers import read_shear
+from jaxmap.records import read_record
 from jaxmap.simulation.baryons import BARYONS
 from jaxmap.simulation.presets import PRESETS
 from jaxmap.simulation.recipe import KINDS, map_recipe
@@ -94,6 +95,8 @@ def test_fields_of_a_survey(tmp_path, capsys) -> None:
     # The preset holds but for what was changed.
     record = json.loads((out / "simulation.json").read_text())
     assert read_provenance(out / "field-00000001" / SHEAR) == record
+    for name in ("catalog.fits", "convergence.fits", SHEAR):
+        assert read_record(out / "field-00000001" / name) == record["made_by"]
     survey = record["survey"]
     assert survey["density_arcmin2"] == 3 and survey["shape_noise"] == preset.shape_noise
     expected = {"reduced": False, "multiplicative": 0.0, "additive": [-0.01, 0.0]}

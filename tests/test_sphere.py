@@ -9,6 +9,7 @@ import pytest
 from scipy.special import sph_harm_y
 
 from jaxmap.production.wide import Region, produce_wide_survey, region_of
+from jaxmap.records import read_record
 from jaxmap.simulation import sphere
 from jaxmap.simulation.mock_survey import MockSurvey
 from jaxmap.simulation.response import ShearResponse
@@ -93,7 +94,14 @@ def test_interrupted_catalogue_is_completed_to_the_bit(tmp_path, monkeypatch):
 
     def produce(folder, resume=False, seed=1):
         return produce_wide_survey(
-            survey, spectrum, region, folder, lmax=200, seed=seed, resume=resume
+            survey,
+            spectrum,
+            region,
+            folder,
+            lmax=200,
+            seed=seed,
+            resume=resume,
+            made_by={"command": "simulate survey"},
         )
 
     with monkeypatch.context() as patched:
@@ -110,6 +118,7 @@ def test_interrupted_catalogue_is_completed_to_the_bit(tmp_path, monkeypatch):
     assert tuple(produce(tmp_path / "stopped", resume=True))[:2] == (1, 1)
     columns = {}
     for name in ("part-00000.h5", "part-00001.h5"):
+        assert read_record(tmp_path / "whole" / name) == {"command": "simulate survey"}
         with (
             h5py.File(tmp_path / "whole" / name) as one,
             h5py.File(tmp_path / "stopped" / name) as other,

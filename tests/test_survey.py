@@ -16,6 +16,7 @@ from jaxmap.estimators import KaiserSquires, Wiener
 from jaxmap.grid import Grid
 from jaxmap.reading.readers import read_shear
 from jaxmap.reading.surveys import HSC, SURVEYS
+from jaxmap.records import read_record
 from jaxmap.survey.blend import places_on
 from jaxmap.survey.catalogue import catalogue_files, stream_galaxies
 from jaxmap.survey.healpix import healpix, outline_of, pixel_of
@@ -207,6 +208,10 @@ def test_a_plan_that_is_mostly_overlap_is_warned_of(tmp_path, capsys):
         run = tmp_path / overlap
         assert main([*plan, "--overlap-arcmin", overlap, "--out", str(run)]) == 0
         said = capsys.readouterr().err
+        record = read_record(run / "plan.json")
+        assert record["command"] == "survey plan" and record["versions"]["jaxmap"]
+        assert list(record["files"]) == [str(tmp_path / "galaxies.csv")]
+        assert read_plan(run).made_by == record
         ny, nx = read_plan(run).tiling.shape
         times = ny * nx * 36 / (60**2 * 4 * np.pi * np.degrees(1) ** 2 / (12 * 32**2))
         message = (

@@ -16,6 +16,7 @@ from distributed import Client
 from surveyruns import do_all, small_plan
 
 from jaxmap.cli import main
+from jaxmap.records import read_record
 from jaxmap.survey.clients import Cluster
 from jaxmap.survey.cluster import _groups, run_survey
 from jaxmap.survey.plan import GALAXIES, read_plan
@@ -130,6 +131,10 @@ def test_commands_plan_run_tell_and_merge(tmp_path, capsys):
     assert {path.name for path in (run / "maps").glob("[!p]*")} == {
         "convergence.fits", "std.fits", "signal_to_noise.fits", "b_mode.fits",
     }  # fmt: skip
+    for path in (run / "plan.json", *(run / "maps").iterdir()):
+        record = read_record(path)
+        assert record["command"] == "survey plan" and record["settings"]["catalog"] == str(parts)
+        assert record["files"][str(parts / "part-00000.h5")] and record["versions"]["jaxmap"]
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {"start", "task", "end"} <= {line["event"] for line in log}
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmap.arrayfiles import parsed_json
 from jaxmap.clusters.detection import Detections
 from jaxmap.cosmology import angular_diameter_distance
+from jaxmap.files import atomic_path
 from jaxmap.grid import ARCMIN
 from jaxmap.matter_power import PLANCK18, Cosmology
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+_RECORD = "# jaxmap: "
+_LONGEST_RECORD = 2**20
 
 
 def aperture_masses(
@@ -105,17 +112,25 @@ def sky_position(found: Detections) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(ra, float), np.asarray(dec, float)
 
 
-def write_regions(path: str | Path, found: Detections, radius_arcmin: float) -> None:
+def write_regions(
+    path: str | Path,
+    found: Detections,
+    radius_arcmin: float,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Circles about the detections, with number and probability, in DS9's format.
 
     On the sky in ICRS, else in image coordinates, whose first pixel is 1.
 
     Args:
-        path: file to write.
+        path: file to write; replaced only once the new one is whole.
         found: detections.
         radius_arcmin: of the circles.
+        record: how they came to be, kept in a comment; anything JSON can hold.
     """
-    lines = ["# Region file format: DS9 version 4.1", "global color=green"]
+    # A semicolon ends a line of this format, comments too.
+    about = json.dumps(record or {}).replace(";", "\\u003b")
+    lines = ["# Region file format: DS9 version 4.1", f"{_RECORD}{about}", "global color=green"]
     if found.grid.centre_deg is None:
         lines.append("image")
         radius = f"{radius_arcmin / found.grid.pixel_arcmin:.3f}"
@@ -129,4 +144,18 @@ def write_regions(path: str | Path, found: Detections, radius_arcmin: float) -> 
         if found.num_samples > 1:
             label += f" P={found.probability[number]:.2f}"
         lines.append(f"circle({place},{radius}) # text={{{label}}}")
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def record_of_regions(path: str | Path) -> Any:
+    """The record that `write_regions` wrote into a file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    with open(path, encoding="utf-8") as file:
+        for line in (file.readline(_LONGEST_RECORD) for _ in range(2)):
+            if line.startswith(_RECORD):
+                return parsed_json(line.removeprefix(_RECORD))
+    raise ValueError("it holds no record")

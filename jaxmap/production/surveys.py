@@ -133,7 +133,7 @@ def observed(
 
 def _write_field(path: Path, field: Field, record: dict[str, Any]) -> None:
     with atomic_folder(path) as folder:
-        write_catalog(folder / "catalog.fits", field.catalog)
+        write_catalog(folder / "catalog.fits", field.catalog, record["made_by"])
         write_mass_map(folder / "convergence.fits", field.truth, record)
         write_shear_map(folder / "shear.fits", field.shear, record)
 

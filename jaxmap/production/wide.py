@@ -3,8 +3,8 @@
 Its galaxies lie behind one Gaussian convergence on the curved sky (`jaxmap.simulation.sphere`):
 correlated over the whole area, E modes only, and without power beyond ``lmax``. ``part-00000.h5``
 holds the columns ra, dec, e1, e2, weight and kappa, the true convergence at the galaxy, for one
-band. A band depends on the settings and its number alone, appears under its name when it is whole,
-and is all that memory holds.
+band, and as attribute ``record`` the text of ``simulation.json``. A band depends on the settings
+and its number alone, appears under its name when it is whole, and is all that memory holds.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def produce_wide_survey(
     slots = poisson_slots(survey.density_arcmin2 * 3600 * most)
     remedy = "a larger --lmax makes bands narrower; or simulate a smaller area or density"
     check_memory(_MEMORY_PER_GALAXY * slots, f"a band of {slots:.3g} galaxies", remedy, host=True)
-    write_index(folder, {**wanted, "made_by": made_by or {}})
+    record = {**wanted, "made_by": made_by or {}}
+    write_index(folder, record)
     remove_leftovers(folder, ".h5")
     start = time.perf_counter()
     for band in progress(missing, len(bands)):
@@ -154,6 +155,7 @@ def produce_wide_survey(
                     file.create_dataset(
                         name, data=values, maxshape=(None,), chunks=chunks, fletcher32=True
                     )
+                file.attrs["record"] = json.dumps(record)
     made = len(missing)
     return Produced(made, len(bands) - made, time.perf_counter() - start)
 

@@ -122,7 +122,7 @@ def merge_survey(
 
         def writer(file: str, name: str) -> PartialMapWriter:
             path = stack.enter_context(atomic_path(folder / file))
-            return stack.enter_context(PartialMapWriter(path, made.nside, name))
+            return stack.enter_context(PartialMapWriter(path, made.nside, name, provenance))
 
         maps = {name: writer(MERGED[name], name) for name in names}
         samples = [writer(f"sample-{i:04d}.fits", "KAPPA_E") for i in range(num_samples)]

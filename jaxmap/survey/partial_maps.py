@@ -7,6 +7,8 @@ equatorial coordinates, with the checksums of the FITS standard.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,10 +29,14 @@ class PartialMapWriter:
         path: of the new file.
         nside: of the pixels, nested.
         name: of the map.
+        record: how it came to be, kept in the header; anything JSON can hold.
     """
 
-    def __init__(self, path: Path, nside: int, name: str) -> None:
+    def __init__(
+        self, path: Path, nside: int, name: str, record: Mapping[str, Any] | None = None
+    ) -> None:
         self.path, self.nside, self.name = path, nside, name
+        self.record = json.dumps(record or {})
         self.num = 0
         self._sum = 0
         self._row = np.dtype([("PIXEL", ">i8"), (name, ">f4")])
@@ -76,6 +82,7 @@ class PartialMapWriter:
             ("INDXSCHM", "EXPLICIT", "pixels are numbered in the first column"),
             ("OBJECT", "PARTIAL", "part of the sky"),
             ("COORDSYS", "C", "equatorial, ICRS"),
+            ("JAXMAP", self.record),
         ):
             header.set(*card)
         return _with_checksums(primary.header, 0) + _with_checksums(header, self._sum)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Plan:
         num_galaxies: in the store.
         digest: of configuration and data.
         version: of jaxmap that made it.
+        made_by: what else is known of how it came to be, as JSON holds it.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Plan:
     num_galaxies: int
     digest: str
     version: str
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:
@@ -202,6 +204,7 @@ def read_plan(folder: Path) -> Plan:
             record["num_galaxies"],
             record["digest"],
             record["identity"]["jaxmap"],
+            dict(record.get("made_by", {})),
         )
     except FileNotFoundError:
         raise ValueError(

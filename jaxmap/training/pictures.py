@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxmap.denoiser import Denoiser, denoise
 from jaxmap.generator import Generator, generate
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.networks.hong import BORDER, apply_hong
-from jaxmap.plot import new_figure
+from jaxmap.plot import new_figure, save_picture
 from jaxmap.survey_denoiser import SurveyDenoiser, recover
 from jaxmap.training.denoiser_task import draw_batch
 from jaxmap.training.hong_task import Example
@@ -26,11 +26,15 @@ from jaxmap.training.settings import Training
 
 _ERROR = "its error"  # the one panel with a scale of its own
 
+Record = Mapping[str, Any] | None
+"""How a picture came to be, anything JSON can hold."""
 
 _SPIKE = 2.0  # times the level that nine in ten points are below
 
 
-def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiener") -> None:
+def draw_losses(
+    path: str | Path, rows: list[dict[str, Any]], over: str = "Wiener", record: Record = None
+) -> None:
     """Mean square error against steps, by kind or level of noise.
 
     A spike, as after a step too long, is cut off: the rest would be a flat line.
@@ -39,6 +43,7 @@ def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiene
         path: of the picture.
         rows: of the log.
         over: what the errors are relative to, the Wiener filter's by default.
+        record: of the training, kept in the picture as in those below.
     """
     figure = new_figure(6.5, 4.0)
     axes = figure.add_subplot()
@@ -59,14 +64,20 @@ def draw_losses(path: str | Path, rows: list[dict[str, Any]], over: str = "Wiene
         title += f"; highest, cut off: {highest:.3g}"
     axes.set(xlabel="step", ylabel=f"mean square error / {over}", title=title)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    save_picture(path, figure, record or {}, dpi=130, bbox_inches="tight")
 
 
 _denoise = jax.jit(denoise, static_argnames="grid")
 
 
 def draw_examples(
-    path: str | Path, denoiser: Denoiser, fields: Fields, settings: Training, num: int = 4
+    path: str | Path,
+    denoiser: Denoiser,
+    fields: Fields,
+    settings: Training,
+    num: int = 4,
+    *,
+    record: Record = None,
 ) -> None:
     """Truth, Wiener mean, the network's mean and its error estimate for some fields."""
     layout = settings.layouts[0]
@@ -85,11 +96,17 @@ def draw_examples(
             _ERROR: result.std,
         }
         pictures.append(panels)
-    _draw_panels(path, pictures)
+    _draw_panels(path, pictures, record)
 
 
 def draw_score_examples(
-    path: str | Path, prior: HybridPrior, fields: Fields, seed: int, levels: Sequence[float]
+    path: str | Path,
+    prior: HybridPrior,
+    fields: Fields,
+    seed: int,
+    levels: Sequence[float],
+    *,
+    record: Record = None,
 ) -> None:
     """Truth, noisy map, and what the Gaussian part and the whole prior make of it.
 
@@ -109,11 +126,16 @@ def draw_score_examples(
             "whole prior": prior.denoise(noisy, sigma),
         }
         pictures.append(panels)
-    _draw_panels(path, pictures)
+    _draw_panels(path, pictures, record)
 
 
 def draw_survey_examples(
-    path: str | Path, model: SurveyDenoiser, observations: SurveyObservations, keys: jax.Array
+    path: str | Path,
+    model: SurveyDenoiser,
+    observations: SurveyObservations,
+    keys: jax.Array,
+    *,
+    record: Record = None,
 ) -> None:
     """Truth, Wiener map, the network's map and its actual error for some fields."""
     find = jax.jit(recover)
@@ -128,7 +150,7 @@ def draw_survey_examples(
             _ERROR: jnp.abs(mean - truth),
         }
         pictures.append(panels)
-    _draw_panels(path, pictures)
+    _draw_panels(path, pictures, record)
 
 
 def draw_samples(
@@ -137,6 +159,8 @@ def draw_samples(
     observations: SurveyObservations,
     keys: jax.Array,
     num_samples: int = 16,
+    *,
+    record: Record = None,
 ) -> None:
     """Truth, one sample, mean and standard deviation of samples for some fields."""
     draw = jax.jit(generate)
@@ -151,10 +175,12 @@ def draw_samples(
             _ERROR: jnp.std(samples, axis=0, ddof=1),
         }
         pictures.append(panels)
-    _draw_panels(path, pictures)
+    _draw_panels(path, pictures, record)
 
 
-def draw_cluster_examples(path: str | Path, model: ClusterNetwork, examples: Example) -> None:
+def draw_cluster_examples(
+    path: str | Path, model: ClusterNetwork, examples: Example, *, record: Record = None
+) -> None:
     """Truth, the network's map and its actual error for some fields, without their border."""
     found = model.scale * jax.jit(apply_hong, static_argnums=0)(
         model.network, model.params, examples.images
@@ -164,7 +190,7 @@ def draw_cluster_examples(path: str | Path, model: ClusterNetwork, examples: Exa
     for truth, mean in zip(examples.truth, found, strict=True):
         panels = {"truth": truth, "network": mean, _ERROR: jnp.abs(mean - truth)}
         pictures.append({name: field[inside, inside] for name, field in panels.items()})
-    _draw_panels(path, pictures[:4])
+    _draw_panels(path, pictures[:4], record)
 
 
 def _examples(
@@ -176,7 +202,7 @@ def _examples(
         yield jax.tree.map(lambda leaf, at=row: leaf[at], drawn)
 
 
-def _draw_panels(path: str | Path, pictures: list[dict[str, jax.Array]]) -> None:
+def _draw_panels(path: str | Path, pictures: list[dict[str, jax.Array]], record: Record) -> None:
     """A row of maps for each picture, on the first one's scale of colours."""
     figure = new_figure(12, 3 * len(pictures))
     for row, panels in enumerate(pictures):
@@ -186,4 +212,4 @@ def _draw_panels(path: str | Path, pictures: list[dict[str, jax.Array]]) -> None
             limits = (0, None) if name == _ERROR else (low, high)
             axes.imshow(field, origin="lower", cmap="magma", vmin=limits[0], vmax=limits[1])
             axes.set(title=name, xticks=[], yticks=[])
-    figure.savefig(path, dpi=90, bbox_inches="tight")
+    save_picture(path, figure, record or {}, dpi=90, bbox_inches="tight")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -15,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from cases import ALL, GRID, assert_finite, ended, run_cases, some_and_all
 from hypothesis import strategies as st
 from test_fuzz_catalogues import DAMAGE, VALUES, Damage, damaged
 
 from jaxmap.benchmark import read_case
 from jaxmap.cli import build_parser
+from jaxmap.comparison import contents_of
 from jaxmap.config import with_config
 from jaxmap.conformal import Conformal, read_conformal, write_conformal
 from jaxmap.denoiser_files import read_denoiser
@@ -40,7 +43,9 @@ from jaxmap.mapfiles import (
 from jaxmap.massmap import MassMap
 from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
 from jaxmap.networks.weights import HEADER, read_weights, write_weights
+from jaxmap.plot import new_figure, save_picture
 from jaxmap.reading.maps.source import open_maps
+from jaxmap.records import check_record, read_record
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.spectra import read_power_spectrum
 from jaxmap.training.settings import read_training
@@ -179,6 +184,28 @@ def with_npz_table(path: Path) -> None:
     path.write_bytes(packed(z=np.linspace(0, 2, 9), n=np.ones(9)))
 
 
+RECORD = {"command": "map", "settings": {"seed": 1}, "versions": {"jaxmap": "0", "jax": "0"}}
+
+
+def with_record_in(path: Path) -> None:
+    """A picture, a table or figures that say how they were made."""
+    if path.suffix == ".png":
+        save_picture(path, new_figure(1, 1), RECORD)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps({**RECORD, "figures": {"ks": [1.0, 2.0]}}))
+    else:
+        Table({"z": [1.0, 2.0]}, meta={"jaxmap": RECORD}).write(path, format="ascii.ecsv")
+
+
+def read_output(path: Path) -> None:
+    """As replay does, which puts the remedy behind what it is told."""
+    try:
+        contents_of(path)
+        check_record(read_record(path))
+    except ValueError as error:
+        raise ValueError(f"{error}; give another file of the same output") from error
+
+
 KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "weights": (".npz", lambda path: write_weights(path, TREE, {"kind": "x"}), read_weights),
     "checkpoint": (
@@ -205,6 +232,9 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "maps-npz": (".npz", lambda path: path.write_bytes(packed(kappa=SKIES)), read_maps),
     "maps-fits": (".fits", lambda path: fits.PrimaryHDU(SKIES[0]).writeto(path), read_maps),
     "maps-hdf5": (".h5", lambda path: with_hdf5(path), read_maps),
+    "picture": (".png", with_record_in, read_output),
+    "detections": (".ecsv", with_record_in, read_output),
+    "figures": (".json", with_record_in, read_output),
     "halo-cnn-pickle": (
         ".p",
         lambda path: path.write_bytes(pickle.dumps({"par": 1, "gal": np.ones(3)})),
