@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxmap.catalog import ShearCatalog, ShearMap, require_finite
 from jaxmap.grid import Grid
-from jaxmap.operators import pixel_number, sum_in_pixels
+from jaxmap.operators import sum_in_pixels
 
 
 def measured_shape_noise(catalog: ShearCatalog) -> tuple[float, float]:
@@ -99,23 +99,14 @@ def weighted_mean_shear(
     Galaxies of zero weight count for nothing. Differentiable in ellipticity, weight and noise.
     """
     counted = (weight > 0).astype(weight.dtype)
-    weight = _relative(weight, pixel_number(x, y, grid), grid.num_pixels + 1)
     columns = (weight * ellipticity.real, weight * ellipticity.imag, weight, weight**2, counted)
     sums = sum_in_pixels(x, y, jnp.stack(columns, axis=-1), grid)
     sum_e1, sum_e2, sum_w, sum_w2, counts = jnp.moveaxis(sums, -1, 0)
+    # A weight so small that its square vanishes in this precision counts as none.
     observed = sum_w2 > 0
     safe_w = jnp.where(observed, sum_w, 1)
     shear = jax.lax.complex(sum_e1 / safe_w, sum_e2 / safe_w)
-    effective = jnp.where(observed, safe_w**2 / jnp.where(observed, sum_w2, 1), 0)
+    # In derivatives of the square of the ratio no power of weights higher than the second divides.
+    ratio = safe_w / jnp.sqrt(jnp.where(observed, sum_w2, 1))
+    effective = jnp.where(observed, ratio**2, 0)
     return shear, effective[None] / shape_noise[:, None, None] ** 2, counts
-
-
-def _relative(weight: jax.Array, pixel: jax.Array, num_pixels: int) -> jax.Array:
-    """Weights over the largest of their pixel, which no square of makes too small or too large.
-
-    What is computed of them does not depend on the largest one, nor do its derivatives. A pixel
-    whose weights are below the smallest normal number has none.
-    """
-    largest = jax.ops.segment_max(jax.lax.stop_gradient(weight), pixel, num_pixels)[pixel]
-    observed = largest >= jnp.finfo(weight.dtype).tiny
-    return jnp.where(observed, weight / jnp.where(observed, largest, 1), 0)

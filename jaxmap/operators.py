@@ -215,22 +215,14 @@ def sum_in_pixels(x: jax.Array, y: jax.Array, values: jax.Array, grid: Grid) -> 
         Shape ``(ny, nx, ...)``.
     """
     ny, nx = grid.shape
-    sums = jax.ops.segment_sum(values, pixel_number(x, y, grid), num_segments=ny * nx + 1)
-    return sums[:-1].reshape((ny, nx, *values.shape[1:]))
-
-
-def pixel_number(x: jax.Array, y: jax.Array, grid: Grid) -> jax.Array:
-    """Row times width plus column of the pixels that positions of `sum_in_pixels` fall into.
-
-    Outside the grid it is the number of pixels, one more than the last.
-    """
-    ny, nx = grid.shape
     column, row = jnp.floor(x + 0.5), jnp.floor(y + 0.5)
     inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
     # NaN compares false, so it lands on the overflow pixel too. Floats cannot number the pixels:
     # float32 counts to 2**24.
     row, column = (jnp.where(inside, each, 0).astype(jnp.int32) for each in (row, column))
-    return jnp.where(inside, row * nx + column, ny * nx)
+    pixel = jnp.where(inside, row * nx + column, ny * nx)
+    sums = jax.ops.segment_sum(values, pixel, num_segments=ny * nx + 1)
+    return sums[:-1].reshape((ny, nx, *values.shape[1:]))
 
 
 def _multiply_modes(field: jax.Array, window: jax.Array) -> jax.Array:
