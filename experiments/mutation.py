@@ -3,7 +3,8 @@
 `cosmic-ray` (extra ``jaxmap[mutation]``) changes one operator, comparison, number or keyword of a
 module at a time, in a copy of the package, and the tests of that module are run until the first
 failure. A mutant that none notices survives: the tests have a hole there, or the change makes no
-difference; ``SURVIVORS`` says which. Those that were tried are kept: a larger number goes on.
+difference; ``SURVIVORS`` says which. Those that were tried are kept: a larger number goes on, and
+survivors are tried again, for tests may have been added.
 
     python experiments/mutation.py --num 30                          # of each module
     python experiments/mutation.py --modules likelihood.py           # one, the others kept
@@ -99,8 +100,13 @@ def changed_line(diff: str) -> str:
     return f"{' '.join(before)} -> {' '.join(after)}"
 
 
+def line_of(mutation: MutationSpec) -> str:
+    """`changed_line` of a mutant that is not tested."""
+    return changed_line(mutate_and_test([mutation], "true", 60.0).diff)
+
+
 def tested(package: Path, module: str, options: Any, kept: dict[str, Any]) -> dict[str, Any]:
-    """Mutants of a module of a copy of the package that were not tried yet, and all survivors."""
+    """Try the mutants of a module of a copy of the package that were not tried yet or survived."""
     path = package / module
     tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
     settings = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not release")
@@ -114,7 +120,8 @@ def tested(package: Path, module: str, options: Any, kept: dict[str, Any]) -> di
     random.Random(options.seed).shuffle(possible)
     if kept.get("possible") != len(possible) or kept.get("seed") != options.seed:
         kept = {"tried": 0, "survivors": {}, "seconds": 0}
-    drawn = possible[kept["tried"] : options.num]
+    before = [one for one in possible[: kept["tried"]] if line_of(one) in kept["survivors"]]
+    drawn = before + possible[kept["tried"] : options.num]
     survivors = []
     for mutation in drawn:
         result = mutate_and_test([mutation], command, options.timeout)
@@ -125,8 +132,8 @@ def tested(package: Path, module: str, options: Any, kept: dict[str, Any]) -> di
     return {
         "seed": options.seed,
         "possible": len(possible),
-        "tried": kept["tried"] + len(drawn),
-        "survivors": [*kept["survivors"], *survivors],
+        "tried": kept["tried"] + len(drawn) - len(before),
+        "survivors": survivors,
         "seconds": kept["seconds"] + round(time.perf_counter() - began),
     }
 
