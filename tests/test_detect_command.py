@@ -60,8 +60,8 @@ def test_a_folder_of_samples(folder, capsys):
     assert row["mass_lower"] < row["mass"] < row["mass_upper"]
     assert table.meta["jaxmap"]["settings"]["threshold"] == 6.0
     regions = (folder / "detections.reg").read_text().splitlines()
-    assert regions[2] == "icrs" and regions[3].startswith(f"circle({row['ra']:.7f},")
-    assert regions[3].endswith("# text={1 P=0.80}") and len(regions) == 4
+    assert regions[3] == "icrs" and regions[4].startswith(f"circle({row['ra']:.7f},")
+    assert regions[4].endswith("# text={1 P=0.80}") and len(regions) == 5
 
 
 def test_sources_are_those_of_the_map(tmp_path, capsys):
@@ -108,8 +108,8 @@ def test_off_the_sky(tmp_path):
     table = Table.read(tmp_path / "detections.ecsv")
     assert "ra" not in table.colnames and "observed" not in table.colnames
     regions = (tmp_path / "detections.reg").read_text().splitlines()
-    assert regions[2] == "image"
-    x, y = (float(part) for part in regions[3].split("(")[1].split(",")[:2])
+    assert regions[3] == "image"
+    x, y = (float(part) for part in regions[4].split("(")[1].split(",")[:2])
     np.testing.assert_allclose([x, y], [table["x"][0] + 1, table["y"][0] + 1], atol=1e-3)
 
 
