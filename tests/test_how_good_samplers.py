@@ -65,9 +65,11 @@ def test_samplers_on_posteriors_that_are_known():
     }
     assert f"off by {pm(halo['eps, 8 evaluations'])} with eight" in PAGE
     assert f"{pm(halo['eps, 12 evaluations'])} with twelve" in PAGE
-    assert f"For `gibbs` it is {pm(halo['gibbs, 8 sweeps from eps'])}" in PAGE
-    exact = halo["exact draws (floor of the errors)"]
-    assert f"exact draws of that posterior {pm(exact)}" in PAGE
+    steps = [halo[f"gibbs, 8 sweeps of {number} from eps"] for number in (32, 96)]
+    assert f"evaluations a sweep it is {pm(steps[0])}, too much, and with 96" in PAGE
+    assert f"(`Gibbs(num_steps=96)`) {pm(steps[1])}." in PAGE
+    assert f"(exact draws: {pm(halo['exact draws (floor of the errors)'])};" in PAGE
+    assert f"on {results('halo_posterior')['surveys']} surveys" in PAGE
     assert (
         f"component is {results('posterior')['cosmos']['diagnostics']['chi2_per_pixel']:.3f}:"
         in (PAGE)
