@@ -101,11 +101,11 @@ def test_p_values_without_and_with_b_modes(observed, spectrum):
     "sky", [pytest.param({}, marks=pytest.mark.release), {"e": 2.0, "skewed": True}], ids=str
 )
 def test_p_values_are_uniform(observed, spectrum, sky):
-    """Of 150 skies, by Kolmogorov and Smirnov (p-values spread over their steps at random), and
+    """Of 60 skies, by Kolmogorov and Smirnov (p-values spread over their steps at random), and
     their smallest by the binomial law: beyond 0.001. The controls: B modes as large as the
     expected E modes, and more noise than the weights tell."""
-    found = p_values(observed, spectrum, 150, **sky)
-    spread = found - np.random.default_rng(0).random(150) / (NUM + 1)
+    found = p_values(observed, spectrum, 60, **sky)
+    spread = found - np.random.default_rng(0).random(60) / (NUM + 1)
     assert kstest(spread, "uniform").pvalue > 0.001
     assert too_many_small(found) > 0.001
     for change in ({"b": 1.0}, {"noise": 1.5}):

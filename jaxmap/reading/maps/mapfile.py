@@ -72,8 +72,11 @@ def choose(path: Path, found: Collection[str], dataset: str | None) -> list[str]
     else:
         chosen = [n for n in found if n.rpartition("/")[2].lower() in NAMES] or list(found)
     if not chosen:
-        wanted = "array of floating-point numbers" if dataset is None else f"array {dataset!r}"
-        raise ValueError(f"{path} holds no {wanted}; it has {_listed(found)}")
+        if dataset is None:
+            raise ValueError(f"{path} holds no map; expected an array of floating-point numbers")
+        raise ValueError(
+            f"{path} holds no array {dataset!r}; it has {_listed(found)}: choose one of these"
+        )
     return chosen
 
 
