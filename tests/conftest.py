@@ -8,9 +8,9 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_ENABLE_X64", "true")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-# What one test process compiled, the others, and the command lines they start, read.
+# What one test process compiled, however small, the others and the command lines they start read.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import jax.numpy as jnp
