@@ -77,7 +77,10 @@ test-newest:
 # Lines and branches that the quick and the longer tests run: a table, and
 # experiments/results/covered.json. Longer than `make test test-slow` by about half.
 coverage: setup
-	@$(PYTEST) -m "not release" --cov jaxmap --cov-branch --cov-report json --cov-report term
+	@$(SOON) $(PYTEST) -m "not release" --cov jaxmap --cov-branch --cov-report= \
+		$(COMMANDS:%=--ignore=%)
+	@$(SOON) JAX_ENABLE_X64=false $(PYTEST) -m "not release" --cov jaxmap --cov-branch --cov-append \
+		--cov-report json --cov-report term $(COMMANDS)
 	@$(BIN)/python experiments/covered.py --found coverage.json
 
 lint: setup

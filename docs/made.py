@@ -50,7 +50,8 @@ REFERENCE = {
     "Judging": (
         "calibration.run", "calibration.mocks", "calibration.report", "calibration.figure",
         "conformal", "conformal.bounds", "conformal.calibrate", "null_tests.b_modes",
-        "null_tests.blocks", "null_tests.noise", "null_tests.run",
+        "null_tests.blocks", "null_tests.noise", "null_tests.power", "null_tests.run",
+        "null_tests.skies",
     ),
     "Clusters": (
         "clusters.lens", "clusters.nfw", "clusters.fit", "clusters.halo_data",

@@ -140,6 +140,8 @@ def describe_null_tests(figures: Mapping[str, Any]) -> str:
         f"Null tests: B modes have {b_modes['ratio']:.2f} of the power that noise and leakage "
         f"make, p = {p_value:.2g} among {num} simulated skies without any: {verdict}."
     ]
+    if "power" in figures:
+        lines.append(_describe_power(figures["power"]))
     shares = found["without"]
     lines.append(
         f"E exceeds B power by {found['total']:.1f} sigma of the field's own scatter (jackknife of "
@@ -159,6 +161,23 @@ def describe_null_tests(figures: Mapping[str, Any]) -> str:
             "noise alone)."
         )
     return "\n".join(lines)
+
+
+def _describe_power(power: Mapping[str, float]) -> str:
+    """Of `jaxmap.null_tests.power_test`, whose error is that of Gaussian skies. Skies of haloes
+    scatter half as much again (``experiments/shear_power.py``), hence five of it."""
+    ratio, error = power["ratio"], power["error"]
+    told = f"Power of the lensing: {ratio:.2f} +- {error:.2f} of that of the prior"
+    if not 0 < error < 0.5:
+        return f"{told}: too few galaxies to tell."
+    if abs(ratio - 1) < 5 * error:
+        return f"{told}."
+    more = "more" if ratio < 1 else "less"
+    return (
+        f"{told}: NOT WHAT IS EXPECTED. Check the redshifts (--nz) and the calibration of the "
+        "ellipticities (--m), or the field is unusual; wiener, mcalens and networks expect "
+        f"{more} structure than there is."
+    )
 
 
 def _describe_intervals(result: MassMap) -> str:

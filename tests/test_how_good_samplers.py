@@ -237,3 +237,21 @@ def test_coverage():
     found = results("covered")["parts"]["all"]
     said = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert f"last {100 * found['lines']:.1f} % and {100 * found['branches']:.1f} %" in said
+
+
+def test_power_of_the_lensing_in_cosmos():
+    found = results("shear_power")
+    whole, half = (found["cosmos"][name] for name in ("all", "every other"))
+    assert f"is {pm(whole, 2)} of that of the prior" in PAGE
+    assert f"every other galaxy: {pm(half, 2)}" in PAGE
+    mean, error = found["ratio"]
+    assert f"{found['fields']} fields of the light cone with its mask and noise have" in PAGE
+    assert f"{mean:.3f} ± {error:.3f} on average and scatter by {found['scatter']:.3f}" in PAGE
+    assert f"from {found['least']:.2f} to {found['largest']:.2f}" in PAGE
+    mean, error = found["ratio_flipped"]
+    assert f"changed they have {mean:.3f} ± {error:.3f}" in PAGE
+    assert 3.5 < (1 - whole["ratio"]) / found["scatter"] < 4.5, "four times that scatter"
+    assert 1.4 < found["scatter"] / found["quoted_error"] < 1.7, "half as much again"
+    assert f"COSMOS itself has {pm(whole, 2)} of the power" in NOT
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"COSMOS has {pm(whole, 2)}." in changelog

@@ -22,7 +22,7 @@ from jaxmap.null_tests import (
     residual_chi2,
     run_null_tests,
 )
-from jaxmap.null_tests.b_modes import averaged
+from jaxmap.null_tests.skies import averaged
 from jaxmap.operators import shear_from_convergence
 from jaxmap.simulation.fields import gaussian_field
 
@@ -165,7 +165,7 @@ def test_b_modes_of_a_periodic_map_are_looked_for_on_a_periodic_map(spectrum, mo
     shear = shear_from_convergence(gaussian_field(KEY, spectrum, grid), grid)
     data = shear_map(shear, grid, noise_std=np.full(grid.shape, 0.01))
     whole = b_mode_test(KEY, data, spectrum, 19, 0)
-    monkeypatch.setattr("jaxmap.null_tests.b_modes.LARGEST_SIDE", 10)
+    monkeypatch.setattr("jaxmap.null_tests.skies.LARGEST_SIDE", 10)
     assert b_mode_test(KEY, data, spectrum, 19, 0) == whole
 
 
@@ -239,7 +239,7 @@ def test_residuals_and_the_whole(observed, spectrum):
     found = run_null_tests(KEY, data, nothing, spectrum, num=NUM, margin=MARGIN, null=data)
     figures = found.diagnostics["null_tests"]
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    assert set(figures) == {"b_modes", "jackknife", "residual_chi2", "noise_chi2"}
+    assert set(figures) == {"b_modes", "power", "jackknife", "residual_chi2", "noise_chi2"}
     assert abs(figures["noise_chi2"]["value"] - 1) < 4 * figures["noise_chi2"]["error"]
 
 

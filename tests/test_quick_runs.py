@@ -46,6 +46,15 @@ def test_integrator(shared, tmp_path):
 
 
 @pytest.mark.release
+def test_shear_power(shared, tmp_path):
+    """Skies of the prior have its power, far from what is left of them with a wrong sign."""
+    figures = run("shear_power", shared, tmp_path)
+    assert_as_full("shear_power", figures, tmp_path)
+    right, wrong = figures["ratio"][0], figures["ratio_flipped"][0]
+    assert abs(right - 1) < 3 * figures["quoted_error"] and wrong < right - 0.5
+
+
+@pytest.mark.release
 def test_dynamics(shared, tmp_path):
     """M-sigma of clusters without interlopers has the slope of virialised haloes, 1/3; interlopers
     flatten it, and make it the worst of all methods."""

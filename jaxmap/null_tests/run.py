@@ -13,6 +13,7 @@ from jaxmap.massmap import MassMap
 from jaxmap.null_tests.b_modes import b_mode_test
 from jaxmap.null_tests.blocks import jackknife
 from jaxmap.null_tests.noise import noise_test, residual_chi2
+from jaxmap.null_tests.power import power_test
 from jaxmap.spectra import PowerSpectrum
 
 
@@ -52,8 +53,10 @@ def data_null_tests(
 ) -> dict[str, Any]:
     """The null tests of the data alone, for any map of them; arguments as of `run_null_tests`."""
     found = jackknife(shear)
+    key_power = jax.random.fold_in(key, num)  # beyond the skies of the B modes
     figures: dict[str, Any] = {
         "b_modes": b_mode_test(key, shear, spectrum, num, margin)._asdict(),
+        "power": power_test(key_power, shear, spectrum, num, margin)._asdict(),
         "jackknife": {
             name: values.tolist() if isinstance(values, np.ndarray) else values
             for name, values in found._asdict().items()
