@@ -169,7 +169,7 @@ def _describe_power(power: Mapping[str, float]) -> str:
     ratio, error = power["ratio"], power["error"]
     told = f"Power of the lensing: {ratio:.2f} +- {error:.2f} of that of the prior"
     if not 0 < error < 0.5:
-        return f"{told}: too few galaxies to tell."
+        return f"{told}: these data cannot tell it."
     if abs(ratio - 1) < 5 * error:
         return f"{told}."
     more = "more" if ratio < 1 else "less"

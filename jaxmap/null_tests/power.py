@@ -29,7 +29,9 @@ class ShearPower(NamedTuple):
 
     Attributes:
         ratio: 1 where the prior is that of the sky.
-        error: its standard deviation among Gaussian skies of the prior.
+        error: its standard deviation among Gaussian skies of the prior. Above 0.5, or negative,
+            where data tell nothing: of few galaxies, or so far beyond the depth of surveys (noise
+            of a pixel below 0.005) that what leaks through a mask is all there is.
         num: skies simulated.
     """
 
