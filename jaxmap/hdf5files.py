@@ -76,7 +76,7 @@ def check_datasets(datasets: Sequence[Any], path: Path, planes: bool = False) ->
     needed = 0
     for dataset in datasets:
         for name in _other_files(dataset):
-            if path.resolve().parent not in (path.parent / name).resolve().parents:
+            if path.resolve().parent not in (path.resolve().parent / name).resolve().parents:
                 raise ValueError(
                     f"{dataset.name} lies in {name}, outside its folder; copy the data into one "
                     "file"
@@ -143,11 +143,13 @@ def _check_heaps_of(path: Path, size: int, modified: int) -> None:
 
 
 def _other_files(dataset: Any) -> set[str]:
+    """Files that a dataset lies in, named as seen from that of the file that was opened."""
     import h5py
 
     if not isinstance(dataset, h5py.Dataset):
         return set()
-    names = {str(dataset.file.filename), *(name for name, *_ in dataset.external or ())}
+    names = {str(Path(dataset.file.filename).resolve())}
+    names |= {name for name, *_ in dataset.external or ()}
     if dataset.is_virtual:
         names |= {source.file_name for source in dataset.virtual_sources()}
     return names - {"."}

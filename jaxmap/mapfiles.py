@@ -196,7 +196,8 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, Grid]:
     """
     with _open_samples(path) as file:
         grid = Grid(**_grid_fields(parsed_json(text_attribute(file, "grid"))))
-        samples = np.asarray(dataset_of(file, "posterior/kappa", planes=True)[0])
+        stored = dataset_of(file, "posterior/kappa", planes=True)
+        samples = np.asarray(stored[0], stored.dtype.newbyteorder("="))
         if samples.ndim != 3 or samples.shape[1:] != grid.shape or samples.dtype.kind != "f":
             raise ValueError(f"samples of {samples.dtype} and shape {samples.shape}")
         if not all(np.isfinite(sample).all() for sample in samples):

@@ -39,15 +39,18 @@ def save_picture(path: str | Path, figure: Figure, record: Mapping[str, Any], **
 
 
 def record_of_picture(path: str | Path) -> Any:
-    """The record that `save_picture` wrote into a file.
+    """The record that `save_picture` wrote into a file; an empty one of earlier versions.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if it is none of ours.
     """
     head = f"{_RECORD}\0".encode()
-    for kind, content in picture_chunks(path):
-        if kind == b"tEXt" and content.startswith(head):
+    texts = [content for kind, content in picture_chunks(path) if kind == b"tEXt"]
+    for content in texts:
+        if content.startswith(head):
             return parsed_json(content.removeprefix(head))
+    if any(content.startswith(b"Software\0jaxmap ") for content in texts):
+        return {}
     raise ValueError("it holds no record")
 
 

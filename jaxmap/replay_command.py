@@ -37,6 +37,7 @@ def run_replay(options: argparse.Namespace) -> int:
     from jaxmap.cli import main
 
     path, record = _recorded(Path(options.output))
+    _refuse_itself(path, Path(options.out))
     command, settings = record["command"], dict(record["settings"])
     if command == "calibrate" and "conformal" in settings:  # what it makes, not what it reads
         settings["conformal"] = str(Path(options.out) / Path(settings["conformal"]).name)
@@ -58,6 +59,16 @@ def run_replay(options: argparse.Namespace) -> int:
                    if there.get(file) != when]  # fmt: skip
         say(compare(path, options.out, written or None))
     return code
+
+
+def _refuse_itself(output: Path, out: Path) -> None:
+    """An output that is written over can no longer be compared."""
+    there = out.resolve()
+    if there in (output.resolve(), *output.resolve().parents[:2]):
+        raise ValueError(
+            f"--out is {out}, where the output of then lies, which would be lost before it is "
+            "compared; choose another place"
+        )
 
 
 def read_record(output: str | Path) -> dict[str, Any]:

@@ -137,6 +137,24 @@ def test_a_flipped_bit_is_noticed(tmp_path):
         read_samples(tmp_path / "others.nc")
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_samples_by_a_path_upwards_in_any_byte_order(tmp_path, monkeypatch, order):
+    """Seen from a folder beside it, and as another program may have stored it."""
+    import h5py
+
+    grid, samples = Grid((4, 5), 1.0), np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    with h5py.File(tmp_path / "samples.nc", "w") as file:
+        file.attrs["grid"] = json.dumps(
+            {"shape": grid.shape, "pixel_arcmin": 1.0, "centre_deg": None}
+        )
+        file["posterior/kappa"] = samples[None].astype(f"{order}f4")
+    (tmp_path / "beside").mkdir()
+    monkeypatch.chdir(tmp_path / "beside")
+    found, its = read_samples("../samples.nc")
+    assert its == grid and found.dtype.isnative
+    np.testing.assert_array_equal(found, samples)
+
+
 def test_no_samples_is_said(tmp_path):
     with pytest.raises(ValueError, match="no posterior samples"):
         write_samples(tmp_path / "samples.nc", random_map(float, GRIDS[0], samples=False))

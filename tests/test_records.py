@@ -259,7 +259,7 @@ def test_pictures_regions_catalogues_and_merged_maps_have_a_record(tmp_path):
     galaxies = shear_catalog([1.0, 2.0], [3.0, 4.0], np.array([0.1, 0.2j]))
     write_catalog(tmp_path / "catalog.fits", galaxies, RECORD)
     for rows in (0, 5):  # the header is written twice
-        with PartialMapWriter(tmp_path / "map.fits", 64, "KAPPA_E", RECORD) as writer:
+        with PartialMapWriter(str(tmp_path / "map.fits"), 64, "KAPPA_E", RECORD) as writer:
             writer.write(np.arange(rows), np.ones(rows))
         assert len(read_partial_map(tmp_path / "map.fits")[1]) == rows
     for name in ("a.png", "a.reg", "catalog.fits", "map.fits"):
@@ -388,3 +388,14 @@ def test_what_is_made_again_in_another_way_says_so_in_every_file(tmp_path, capsy
         assert main(["replay", str(tmp_path / "a.png"), "--out", str(tmp_path / "x")]) == 2
         said = capsys.readouterr().err
         assert remedy in said and "read_record(pathlib.Path(" in said
+
+
+def test_pictures_of_earlier_versions_are_ours(tmp_path):
+    """They name the program alone; the control names another."""
+    from PIL import Image, PngImagePlugin
+
+    for software, ours in (("jaxmap 0.1.0", True), ("Matplotlib version3", False)):
+        about = PngImagePlugin.PngInfo()
+        about.add_text("Software", software)
+        Image.new("L", (2, 2)).save(tmp_path / "a.png", pnginfo=about)
+        assert is_ours(tmp_path / "a.png") is ours

@@ -42,6 +42,14 @@ def test_a_map_comes_again_bit_for_bit(made, capsys, monkeypatch):
     assert records[0]["settings"] == records[1]["settings"]
 
 
+@pytest.mark.parametrize("out", ["first", "first/../first/mass_map.fits", "."])
+def test_an_output_is_not_written_over_before_it_is_compared(made, capsys, out):
+    before = (made / "first" / "mass_map.fits").read_bytes()
+    assert main(["replay", "first", "--out", out]) == 2
+    assert "choose another place" in capsys.readouterr().err
+    assert (made / "first" / "mass_map.fits").read_bytes() == before
+
+
 def test_a_map_that_differs_is_told(made, capsys):
     """The control: a record that was tampered with gives another map, and that is said."""
     shutil.copytree(made / "first", made / "other")

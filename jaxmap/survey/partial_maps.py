@@ -33,9 +33,9 @@ class PartialMapWriter:
     """
 
     def __init__(
-        self, path: Path, nside: int, name: str, record: Mapping[str, Any] | None = None
+        self, path: str | Path, nside: int, name: str, record: Mapping[str, Any] | None = None
     ) -> None:
-        self.path, self.nside, self.name = path, nside, name
+        self.path, self.nside, self.name = Path(path), nside, name
         self.record = json.dumps(record or {})
         self.num = 0
         self._sum = 0
