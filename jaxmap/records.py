@@ -63,8 +63,14 @@ def read_record(path: Path) -> dict[str, Any]:
         beside = record_beside(path)
         if beside.is_file():
             record = _object(read_json(beside))
-            if record.pop(FILE_HASH, None) == sha256_of(path):
+            known = record.pop(FILE_HASH, None)
+            if known == sha256_of(path):
                 return record
+            if known is not None:
+                raise ValueError(
+                    f"it was changed since jaxmap wrote it, for {beside.name} beside it has "
+                    "another hash"
+                )
         if path.suffix not in _READERS:
             raise ValueError(f"{path} has no place for a record")
         record = _object(_READERS[path.suffix](path))
@@ -110,6 +116,8 @@ def _of_fits(path: Path) -> Any:
     except ValueError:
         # Our own handle: astropy leaves its one open where the file is cut short.
         with path.open("rb") as stream, fits.open(stream) as hdus:
+            if "PROVENANCE" in hdus:  # a map of ours, which has its record nowhere else
+                raise
             return parsed_json(hdus[1].header["JAXMAP"])
 
 

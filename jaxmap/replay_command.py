@@ -92,8 +92,8 @@ def _recorded(path: Path) -> tuple[Path, dict[str, Any]]:
         path = _file_in(path)
     elif not path.exists():
         raise FileNotFoundError(f"there is no {path}; give a file that jaxmap wrote, or its folder")
-    record = _record_of(path)
     try:
+        record = records.read_record(path)
         records.check_record(record)
     except ValueError as error:
         raise ValueError(
@@ -287,7 +287,14 @@ def compare(before: str | Path, after: str | Path, written: Collection[Path] | N
         before.parent,
     )
     job = _job(_record_of(before))
-    then = {path.relative_to(root) for path in _files(root) if _job(_record_of(path)) == job}
+    jobs = {
+        path.relative_to(root): _job(found)
+        for path in _files(root)
+        if after.resolve() not in path.resolve().parents
+        and (path.parent == root or (after / path.relative_to(root)).parent.is_dir())
+        and "command" in (found := _record_of(path))
+    }
+    then = {path for path, made in jobs.items() if made == job}
     now = {path.relative_to(after) for path in written or _files(after) if records.is_ours(path)}
     pairs = {
         str(name): (
@@ -296,7 +303,10 @@ def compare(before: str | Path, after: str | Path, written: Collection[Path] | N
         )
         for name in then | now
     }
-    return compare_files(pairs)
+    said = compare_files(pairs)
+    if others := sorted(str(path) for path in jobs.keys() - then):
+        said += f"\nNot compared, for made with other settings: {listed(others, 8)}."
+    return said
 
 
 def _files(folder: Path) -> list[Path]:

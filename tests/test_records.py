@@ -399,3 +399,13 @@ def test_pictures_of_earlier_versions_are_ours(tmp_path):
         about.add_text("Software", software)
         Image.new("L", (2, 2)).save(tmp_path / "a.png", pnginfo=about)
         assert is_ours(tmp_path / "a.png") is ours
+
+
+def test_a_changed_table_is_said_to_be_changed(tmp_path):
+    path = tmp_path / "masses.csv"
+    with with_record(path, RECORD) as temporary:
+        temporary.write_text("mass\n1\n")
+    assert read_record(path)["command"] == RECORD["command"]
+    path.write_text("mass\n2\n")
+    with pytest.raises(ValueError, match="was changed since jaxmap wrote it"):
+        read_record(path)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from test_detect_command import made_map
 
@@ -48,6 +49,28 @@ def test_an_output_is_not_written_over_before_it_is_compared(made, capsys, out):
     assert main(["replay", "first", "--out", out]) == 2
     assert "choose another place" in capsys.readouterr().err
     assert (made / "first" / "mass_map.fits").read_bytes() == before
+
+
+def test_files_of_other_settings_and_earlier_replays_beside_are_told_or_left(made, capsys):
+    flags = ["--method", "ks", "--smoothing-arcmin", "1", "--size", "9x8", "--null-tests", "0"]
+    assert main(["map", "galaxies.fits", *flags, "--out", "changed", "-q"]) == 0
+    shutil.copy(made / "changed" / "mass_map.png", made / "first" / "sharper.png")
+    shutil.copytree(made / "first", made / "first" / "earlier")
+    assert main(["replay", "first", "--out", "again"]) == 0
+    said = capsys.readouterr().out
+    assert "same, bit for bit: mass_map.fits, mass_map.png." in said and "earlier" not in said
+    assert "Not compared, for made with other settings: sharper.png." in said
+
+
+def test_a_changed_output_says_that_it_was_changed(made, capsys):
+    """Saved anew by another program, with the checksums of before."""
+    path = made / "first" / "mass_map.fits"
+    with fits.open(path) as hdus:
+        hdus["KAPPA_E"].data[2, 3] += 1
+        hdus.writeto(made / "new.fits")
+    (made / "new.fits").replace(path)
+    assert main(["replay", "first/mass_map.fits", "--out", "again"]) == 2
+    assert "hecksum verification failed for HDU ('KAPPA_E', 1)" in capsys.readouterr().err
 
 
 def test_a_map_that_differs_is_told(made, capsys):
