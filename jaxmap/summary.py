@@ -69,7 +69,7 @@ def describe_map(result: MassMap, method: str) -> str:
                 ra, dec = result.grid.wcs().all_pix2world(*peak[::-1], 0)
                 place = f" at RA {float(ra):.4f}, Dec {float(dec):+.4f}"
             lines.append(
-                f"Highest S/N: {np.asarray(result.signal_to_noise)[peak]:.1f}{place} "
+                f"Highest peak: S/N {np.asarray(result.signal_to_noise)[peak]:.1f}{place} "
                 f"(convergence {convergence[peak]:.3f} +- {std[peak]:.3f})."
             )
     lines[0] += "."
@@ -81,12 +81,15 @@ def describe_map(result: MassMap, method: str) -> str:
 
 
 def _peak(result: MassMap) -> tuple[int, int] | None:
-    """Row and column of the observed pixel of highest S/N, where that means something."""
-    # From a few samples the error is so uncertain that the highest ratio is an accident.
+    """Row and column of the observed pixel of highest convergence, where its S/N means something.
+
+    Not that of highest S/N: from few samples that is where the error is too small by chance, and of
+    Kaiser-Squires where the data end.
+    """
     if result.std is None or (result.samples is not None and len(result.samples) < 10):
         return None
-    mask, snr = np.asarray(result.mask), np.asarray(result.signal_to_noise)
-    row, column = np.unravel_index(np.argmax(np.where(mask, snr, -np.inf)), mask.shape)
+    mask, convergence = np.asarray(result.mask), np.asarray(result.convergence)
+    row, column = np.unravel_index(np.argmax(np.where(mask, convergence, -np.inf)), mask.shape)
     return int(row), int(column)
 
 
@@ -103,7 +106,8 @@ def compare_maps(rows: Mapping[str, Mapping[str, float]]) -> str:
         lines.append(f"{method:<12}" + ("".join(cells) if row else "   failed"))
     lines.append(
         "(rms, B mode and error: of the convergence, per observed pixel, each method's own error; "
-        "chi2: of the map's residuals per observed component, 1 is noise alone)"
+        "chi2: of the map's residuals per observed component, 1 is noise alone; peak S/N: of the "
+        "highest peak)"
     )
     return "\n".join(lines)
 

@@ -33,7 +33,7 @@ def test_map_writes_everything(catalog, tmp_path, capsys):
     origin = read_provenance(out / "mass_map.fits")
     assert origin["num_galaxies"] == 3000 and len(origin["input"]["sha256"]) == 64
     said = capsys.readouterr().out
-    assert "3,000 galaxies" in said and "Highest S/N" in said and "mass_map.fits" in said
+    assert "3,000 galaxies" in said and "Highest peak: S/N" in said and "mass_map.fits" in said
     assert "among 50 simulated skies without any: " in said
     assert "Power spectrum: for the n(z) of COSMOS, since no --nz is given" in said
     assert result.diagnostics["null_tests"]["b_modes"]["num"] == 50

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxmap
-from jaxmap.summary import describe_input, describe_sources
+from jaxmap.summary import describe_input, describe_map, describe_sources
 
 
 @pytest.mark.parametrize(("pixel", "fine"), [(2.0, False), (0.05, True)])
@@ -30,3 +30,14 @@ def test_whose_power_spectrum():
     assert "n(z) of mine.csv;" in describe_sources("mine.csv", None)
     told = describe_sources(None, "power.txt")
     assert "that of power.txt;" in told and "COSMOS" not in told
+
+
+def test_the_peak_told_is_the_highest_not_the_one_of_least_error():
+    """Errors of few samples are much too small somewhere."""
+    grid = jaxmap.Grid((8, 9), 1.0)
+    convergence = np.full(grid.shape, 0.02)
+    convergence[3, 4] = 0.06
+    std = np.full(grid.shape, 0.02)
+    std[6, 2] = 0.001
+    result = jaxmap.MassMap(convergence, grid, np.ones(grid.shape, bool), std=std)
+    assert "Highest peak: S/N 3.0 (convergence 0.060 +- 0.020)" in describe_map(result, "ks")
