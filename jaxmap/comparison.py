@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ _RECORD = (
 
 _TIMES = frozenset(("seconds", "milliseconds", "time", "date"))
 """In the names of figures that no two runs share."""
+
+_SKY = re.compile(r"(CRVAL|CRPIX|CDELT|CTYPE|CUNIT|CD|PC|LONPOLE|LATPOLE|RADESYS)[\d_]*$").match
+"""Cards of a FITS header that say where a map lies."""
 
 _SHOWN = 8
 
@@ -111,7 +115,8 @@ def _of_fits(path: Path) -> Contents:
     with open(path, "rb") as stream, fits.open(stream, **how) as hdus:
         remedy = "is it what it should be? Use a larger machine"
         check_memory(sum(hdu.size for hdu in hdus), f"reading {path}", remedy, host=True)
-        for hdu in hdus:
+        for number, hdu in enumerate(hdus):
+            plane = hdu.name if hdu.name not in found else f"{hdu.name}, number {number}"
             if hdu.name == "PROVENANCE":
                 for name in ("grid", "diagnostics"):
                     found |= _flat(parsed_json(hdu.data[name][0]), name)
@@ -119,7 +124,8 @@ def _of_fits(path: Path) -> Contents:
                 columns = hdu.columns.names
                 found |= {f"{hdu.name} {one}".strip(): np.array(hdu.data[one]) for one in columns}
             elif hdu.data is not None:
-                found[hdu.name] = np.array(hdu.data)
+                found[plane] = np.array(hdu.data)
+                found |= _flat({name: hdu.header[name] for name in hdu.header if _SKY(name)}, plane)
     return found
 
 
@@ -201,6 +207,8 @@ def _flat(value: Any, name: str = "") -> Contents:
         return found
     if isinstance(value, str):
         return {name: np.asarray(value)}
+    if isinstance(value, list) and any(isinstance(one, str) for one in value):
+        return {name: np.asarray(json.dumps(value))}
     try:
         return {name: np.asarray(value, float)}
     except (TypeError, ValueError):

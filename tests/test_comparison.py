@@ -59,6 +59,19 @@ def test_every_plane_counts(outputs):
     assert "mass_map.fits" in compare(one, two).partition("The same")[0]
 
 
+def test_the_place_on_the_sky_and_planes_of_one_name_count(outputs, tmp_path):
+    one, two, _ = outputs
+    with fits.open(two / "mass_map.fits") as hdus:
+        place = hdus["KAPPA_E"].header["CRPIX1"]
+        hdus["KAPPA_E"].header["CRPIX1"] = place + 3
+        hdus.writeto(two / "mass_map.fits", overwrite=True, checksum=True)
+    assert "mass_map.fits differs: KAPPA_E.CRPIX1 by 3." in compare(one, two)
+    for name, value in (("a.fits", 1.0), ("b.fits", 2.0)):
+        planes = [fits.ImageHDU(np.full((2, 3), v), name="K") for v in (value, 0.0)]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / name)
+    assert differences(tmp_path / "a.fits", tmp_path / "b.fits") == ["K by 1 at most"]
+
+
 def test_samples_count(outputs):
     one, two, _ = outputs
     with h5py.File(two / "samples.nc", "r+") as file:
@@ -84,6 +97,12 @@ def test_figures_count_and_times_do_not(tmp_path):
         "lines.0.p by 3 at most",
         "verdict is there only now",
     ]
+
+
+def test_texts_that_look_like_numbers_are_texts(tmp_path):
+    for name, value in (("a.json", ["1.0", "2"]), ("b.json", ["1", "2.0"])):
+        (tmp_path / name).write_text(json.dumps({"of": value}))
+    assert differences(tmp_path / "a.json", tmp_path / "b.json") != []
 
 
 def test_tables_arrays_and_anything_else(tmp_path):

@@ -51,8 +51,12 @@ def fits_image(path: Path, dataset: str | None) -> MapFile:
     def read(_: Any) -> np.ndarray:
         # Our own handle: astropy leaves its one open when a file is cut short.
         with opened(path) as stream, fits.open(stream, memmap=False) as hdus:
-            if hdus[position].verify_datasum() == 0:  # 2 where there is none
-                raise ValueError("its pixels do not match their checksum (DATASUM)")
+            compressed = isinstance(hdus[position], fits.CompImageHDU)  # the sum may be of before
+            if not compressed and hdus[position].verify_datasum() == 0:  # 2 where there is none
+                raise ValueError(
+                    "its pixels do not match their checksum (DATASUM); fetch it again, or, if they "
+                    "were changed on purpose, write it with another sum (astropy: checksum=True)"
+                )
             values = hdus[position].data
             if not isinstance(stream, io.BufferedReader):
                 _read_on(stream)
