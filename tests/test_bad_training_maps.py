@@ -184,6 +184,16 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     refused(tmp_path / "with.fits", r"with\.fits: .*do not match their checksum.*fetch")
 
 
+def test_the_sum_of_a_compressed_image_may_be_that_of_before(tmp_path):
+    """fpack keeps the sum of the pixels before it rounded them."""
+    path = tmp_path / "packed.fits"
+    fits.CompImageHDU(MAP.astype("f4"), compression_type="GZIP_1", quantize_level=0).writeto(path)
+    fits.setval(path, "DATASUM", value="1", ext=1)
+    with fits.open(path) as hdus:
+        assert isinstance(hdus[1], fits.CompImageHDU)
+    np.testing.assert_array_equal(open_maps(path, pixel_arcmin=1.0)[0], MAP.astype("f4"))
+
+
 def test_absurd_headers(tmp_path):
     """Terabytes promised by a few bytes are neither waited nor paid for."""
     path = tmp_path / "kappa23.dat"
