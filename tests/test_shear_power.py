@@ -60,11 +60,13 @@ def ratios(spectrum, conjugate=False, **sky):
 )
 def test_the_power_is_found(spectrum, expected, sky):
     """Mean of twelve skies within 3.5 standard errors; each scatters as its error says, within
-    3.5 standard errors of that, where the sky is that of the prior. Control: a sky of the prior is
-    not taken for one of half the shear."""
+    3.5 standard errors of that, where the sky is that of the prior, and no more than that, or as
+    the power of the noise, where it is not. Control: a sky of the prior is not taken for one of
+    half the shear."""
     found, error = ratios(spectrum, **sky)
     scatter = found.std(ddof=1)
     assert abs(found.mean() - expected) < 3.5 * scatter / np.sqrt(MAPS)
+    assert scatter < (1 + 3.5 / np.sqrt(2 * (MAPS - 1))) * error * sky.get("noise", 1) ** 2
     if expected == 1 and "noise" not in sky:
         assert abs(scatter / error - 1) < 3.5 / np.sqrt(2 * (MAPS - 1))
         assert abs(found.mean() - 0.25) > 3.5 * scatter / np.sqrt(MAPS)

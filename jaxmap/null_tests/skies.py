@@ -58,6 +58,7 @@ def sky_keys(key: jax.Array, start: int, chunk: int) -> tuple[jax.Array, jax.Arr
 
 @jax.jit
 def prior_skies(keys: jax.Array, prior: GaussianPrior) -> jax.Array:
+    """Draws of the prior's convergence, ``(n, ny, nx)``."""
     return jax.vmap(prior.sample)(keys)
 
 
