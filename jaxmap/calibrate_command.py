@@ -23,7 +23,7 @@ from jaxmap.calibration.mocks import MockFields, middle_of_survey, shrunk_to
 from jaxmap.calibration.report import lines_of
 from jaxmap.calibration.run import calibrate
 from jaxmap.catalog import ShearMap
-from jaxmap.commands import cosmology_of
+from jaxmap.commands import cosmology_of, warn_of_unused
 from jaxmap.conformal import Conformal, Scored, conformal_of, held_out_coverage, write_conformal
 from jaxmap.conformal.calibrate import coverage
 from jaxmap.conformal.thresholds import fewest_fields
@@ -55,6 +55,8 @@ SMALL_ARCMIN = 60.0
 
 def run_calibrate(options: argparse.Namespace) -> int:
     """``jaxmap calibrate``: posterior samples judged on simulated surveys, or intervals made."""
+    own = argparse.Namespace(threshold=options.threshold, sampler=options.sampler)
+    warn_of_unused(own, [options.method])  # the others are of the report as well
     if options.conformal:
         return _run_intervals(options)
     if options.method not in SAMPLING or options.sampler == "map":

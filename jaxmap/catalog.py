@@ -65,6 +65,20 @@ class ShearMap:
         return jnp.any(self.weight > 0, axis=0)
 
 
+def require_shear_map(shear: object) -> None:
+    """Refuse what is no shear map, such as arguments that were swapped.
+
+    Raises:
+        TypeError: with the way to make one.
+    """
+    if not isinstance(shear, ShearMap):
+        raise TypeError(
+            f"the shear is of type {type(shear).__name__}; expected a ShearMap, as in "
+            "estimator(key, shear): bin_shear(catalog, grid) makes one of a catalogue, "
+            "jaxmap.catalog.shear_map of arrays"
+        )
+
+
 def shear_catalog(
     ra_deg: ArrayLike,
     dec_deg: ArrayLike,

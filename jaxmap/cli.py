@@ -7,6 +7,7 @@ Only the standard library is imported here, so that ``jaxmap --help`` answers at
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import io
 import logging
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 
 import jaxmap
 from jaxmap.calibrate_flags import add_calibrate
-from jaxmap.config import with_config
+from jaxmap.config import command_of, with_config
 from jaxmap.detect_flags import add_detect
 from jaxmap.dynamics_flags import add_dynamics
 from jaxmap.flags import (
@@ -30,8 +31,8 @@ from jaxmap.flags import (
     add_catalog,
     add_common,
     add_estimator,
+    add_general,
     add_prior,
-    add_verbosity,
     methods,
     pair,
     size,
@@ -45,6 +46,12 @@ PATHS = (
     "catalog", "case", "map", "config", "settings", "folder", "weights", "nz", "spectrum",
     "conformal", "match", "output", "out", "json", "mask_from", "galaxies",
 )  # fmt: skip
+
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+"""XLA's Fourier transforms on CPUs take more threads or fewer as it happens, and with another
+number of them round differently (openxla/xla issue 46345)."""
+
+SAME_ON_GPU = "--xla_gpu_deterministic_ops=true"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,6 +110,10 @@ def entry() -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> int:
+    chosen = os.environ.get("XLA_FLAGS", "")  # is read as JAX starts
+    wanted = {None: [ONE_THREAD], True: [ONE_THREAD, SAME_ON_GPU], False: []}
+    added = [flag for flag in wanted[options.deterministic] if flag.partition("=")[0] not in chosen]
+    os.environ["XLA_FLAGS"] = " ".join([chosen, *added]).strip()
     import jax
 
     if options.x64:
@@ -133,7 +144,21 @@ def _say(message: object, code: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the whole usage."""
+    """Says what is wrong in one line, without the whole usage; flags are written in full."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how, allow_abbrev=False)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = self.parse_known_args(args, namespace)
+        if not unknown:
+            return options
+        command, _ = command_of(self, list(args))
+        flag = unknown[0].partition("=")[0]
+        close = [name for name in command._option_string_actions if name.startswith(flag)]
+        close = close or difflib.get_close_matches(flag, command._option_string_actions, 1)
+        meant = f"; did you mean {close[0]}?" if flag.startswith("-") and close else ""
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
 
     def error(self, message: str) -> NoReturn:
         if "expected one argument" in message:
@@ -217,7 +242,8 @@ def _add_replay(subparsers: Any) -> None:
         help="make an output again, from what it says of itself",
         description="Read from a map, samples, figures, tables, weights or simulation how it was "
         "made, and make it again: same command, settings, seed and precision, and files that are "
-        "checked to be the same. It says whether the new output is the same, bit for bit.",
+        "checked to be the same. It says whether the new output is the same, bit for bit, or how "
+        "much it differs, and whether by rounding alone.",
     )
     parser.add_argument("output", metavar="OUTPUT", help="a file that jaxmap wrote, or its folder")
     parser.add_argument("--out", metavar="DIR", required=True, help="where to make it again")
@@ -230,7 +256,7 @@ def _add_replay(subparsers: Any) -> None:
         "content",
     )
     parser.set_defaults(run="replay_command.run_replay", x64=False)
-    add_verbosity(parser.add_argument_group("general"))
+    add_general(parser.add_argument_group("general"))
 
 
 def _add_checks(parser: argparse.ArgumentParser) -> None:

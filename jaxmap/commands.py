@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from jaxmap.estimators import (
 )
 from jaxmap.estimators.memory import check_map_memory
 from jaxmap.files import atomic_path
-from jaxmap.flags import COSMOLOGY, weights_of
+from jaxmap.flags import COSMOLOGY, unused_flags, weights_of
 from jaxmap.matter_power import PLANCK18, Cosmology
 from jaxmap.methods import build_estimator, kept_samples
 from jaxmap.operators import two_map_phase
@@ -48,6 +49,8 @@ from jaxmap.reading.surveys import SURVEYS
 from jaxmap.redshifts import read_redshift_distribution
 from jaxmap.spectra import PowerSpectrum, read_power_spectrum
 from jaxmap.summary import describe_input, describe_map
+
+log = logging.getLogger(__name__)
 
 
 def pixel_of_network(estimator: Estimator, given: float | None) -> float | None:
@@ -77,6 +80,12 @@ def estimator_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def warn_of_unused(options: argparse.Namespace, chosen: Sequence[str]) -> None:
+    """Say which flags of the estimators the chosen methods do not know, and so leave aside."""
+    for text in unused_flags(options, chosen):
+        log.warning("%s: it changes nothing", text)
+
+
 def catalog_options(options: argparse.Namespace) -> dict[str, Any]:
     """What `jaxmap.flags.add_catalog` asks for, for `jaxmap.reading.readers.read_shear`."""
     names = ("flip_e1", "flip_e2", "m", "c1", "c2")
@@ -98,6 +107,7 @@ def run_benchmark(options: argparse.Namespace) -> int:
     spectrum = case.spectrum
     if spectrum is None or options.spectrum or options.nz:
         spectrum = spectrum_of(options)
+    warn_of_unused(options, options.methods)
     options.weights = weights_of(options.weights, options.methods)
     common = estimator_settings(options) | {"margin": 0, "phase": two_map_phase}
     estimators = {
@@ -188,6 +198,7 @@ def run_demo(options: argparse.Namespace) -> int:
     out = Path(options.out)
     with staged(out, (*MAP_FILES, "catalog.fits")) as folder:
         say = (lambda text: None) if options.quiet else print
+        warn_of_unused(options, [options.method])
         say("Simulating a sky and a survey of it ...")
         estimator = build_estimator(options.method, sky_power(), **estimator_settings(options))
         made = demo(jax.random.key(options.seed), estimator)

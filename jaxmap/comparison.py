@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +34,17 @@ _TIMES = frozenset(("seconds", "milliseconds", "time", "date"))
 _SKY = re.compile(r"(CRVAL|CRPIX|CDELT|CTYPE|CUNIT|CD|PC|LONPOLE|LATPOLE|RADESYS)[\d_]*$").match
 """Cards of a FITS header that say where a map lies."""
 
+ROUNDING = 1e-4
+"""Of the largest value; threads that add up in another order move maps by less, in float32."""
+
 _SHOWN = 8
+
+
+class Difference(NamedTuple):
+    """In what two files differ, in words, and whether by so little that rounding may be why."""
+
+    text: str
+    rounding: bool = False
 
 
 def compare_files(pairs: dict[str, tuple[Path | None, Path | None]]) -> str:
@@ -42,7 +53,7 @@ def compare_files(pairs: dict[str, tuple[Path | None, Path | None]]) -> str:
     Args:
         pairs: of each name the file of then and that of now; None where there is none.
     """
-    same, said = [], []
+    same, said, rounded = [], [], False
     for name, (before, after) in sorted(pairs.items()):
         if before is None or after is None:
             said.append(f"{name} is there only {'now' if before is None else 'before'}.")
@@ -53,16 +64,22 @@ def compare_files(pairs: dict[str, tuple[Path | None, Path | None]]) -> str:
             said.append(f"{name} cannot be compared: {error}.")
             continue
         if differing:
-            said.append(f"{name} differs: {listed(differing, _SHOWN)}.")
+            only = all(one.rounding for one in differing)
+            rounded |= only
+            texts = [one.text for one in differing]
+            how = " by rounding alone" if only else ""
+            said.append(f"{name} differs{how}: {listed(texts, _SHOWN)}.")
         else:
             same.append(name)
+    if rounded:
+        said.append("Machines, versions and, with --no-deterministic, threads round differently.")
     if same:
         said.append(f"The same, bit for bit: {listed(same, _SHOWN)}.")
     return "\n".join(said) or "There is nothing to compare."
 
 
-def differences(before: Path, after: Path) -> list[str]:
-    """In what two files of one kind differ, in words; times and dates excepted.
+def differences(before: Path, after: Path) -> list[Difference]:
+    """In what two files of one kind differ; times and dates excepted.
 
     Raises:
         ValueError: if one of them cannot be read.
@@ -71,7 +88,7 @@ def differences(before: Path, after: Path) -> list[str]:
     found = (
         _difference(name, one.get(name), other.get(name)) for name in {**one, **other}
     )  # in their order
-    return [text for text in found if text]
+    return [difference for difference in found if difference]
 
 
 def contents_of(path: Path) -> Contents:
@@ -88,23 +105,26 @@ def contents_of(path: Path) -> Contents:
     }
 
 
-def _difference(name: str, one: np.ndarray | None, other: np.ndarray | None) -> str | None:
+def _difference(name: str, one: np.ndarray | None, other: np.ndarray | None) -> Difference | None:
     if one is None or other is None:
-        return f"{name} is there only {'now' if one is None else 'before'}"
+        return Difference(f"{name} is there only {'now' if one is None else 'before'}")
     if one.shape != other.shape:
-        return f"{name} has shape {other.shape}, not {one.shape}"
+        return Difference(f"{name} has shape {other.shape}, not {one.shape}")
     if one.dtype == other.dtype and one.tobytes() == other.tobytes():
         return None
     if one.dtype.kind not in "biufc" or other.dtype.kind not in "biufc":
-        return name if one.ndim or len(f"{one}{other}") > 60 else f"{name} is {other}, not {one}"
+        short = not one.ndim and len(f"{one}{other}") <= 60
+        return Difference(f"{name} is {other}, not {one}" if short else name)
     known = np.isfinite(one) & np.isfinite(other)
     most = np.abs(np.where(known, one, 0) - 1.0 * np.where(known, other, 0)).max(initial=0)
     text = f"{name} by {most:.2g} at most" if one.ndim else f"{name} by {most:.2g}"
+    largest = np.abs(np.where(known, one, 0)).max(initial=0)
+    rounding = one.dtype.kind in "fc" and bool(most <= ROUNDING * largest)
     if one.dtype != other.dtype:
-        text += f" ({other.dtype}, not {one.dtype})"
+        text, rounding = f"{text} ({other.dtype}, not {one.dtype})", False
     if not np.array_equal(one[~known], other[~known], equal_nan=one.dtype.kind in "fc"):
-        text += " and where it is finite"
-    return text
+        text, rounding = f"{text} and where it is finite", False
+    return Difference(text, rounding)
 
 
 def _of_fits(path: Path) -> Contents:
@@ -162,7 +182,7 @@ def _of_csv(path: Path) -> Contents:
 
 
 def _columns(path: Path, kind: str) -> Contents:
-    columns = text_columns(path, kind)
+    columns = text_columns(path, kind, allow_empty=True)
     found: Contents = {}
     for name, values in columns.load(columns.names).items():
         found[name] = np.ma.filled(values, 0)
@@ -175,8 +195,11 @@ def _of_json(path: Path) -> Contents:
 
 
 def _of_picture(path: Path) -> Contents:
-    pixels = b"".join(content for kind, content in picture_chunks(path) if kind == b"IDAT")
-    return {"the picture": np.array(pixels.hex())}
+    pixels = hashlib.sha256()
+    for kind, content in picture_chunks(path):
+        if kind == b"IDAT":
+            pixels.update(content)
+    return {"the picture": np.array(pixels.hexdigest())}
 
 
 def _of_regions(path: Path) -> Contents:

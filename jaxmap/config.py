@@ -27,7 +27,7 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
         settings = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read the configuration {path}: {error}") from error
-    command, depth = _command(parser, arguments)
+    command, depth = command_of(parser, arguments)
     actions = {action.dest: action for action in command._actions}
     flags: list[str] = []
     for key, value in settings.items():
@@ -45,12 +45,14 @@ def with_config(arguments: list[str], parser: argparse.ArgumentParser) -> list[s
     return [*arguments[:depth], *flags, *arguments[depth:]]
 
 
-def _command(
+def command_of(
     parser: argparse.ArgumentParser, words: list[str]
 ) -> tuple[argparse.ArgumentParser, int]:
     """The parser of the command that the words begin with, and the number of its words."""
     depth = 0
     while nested := [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]:
+        if depth == len(words) or words[depth] not in nested[0].choices:
+            break
         parser = nested[0].choices[words[depth]]
         depth += 1
     return parser, depth

@@ -28,6 +28,8 @@ from jaxmap.two_columns import read_two_columns
 _COPIES = 3
 """Of the samples, held at once beside them: on the device as given and filtered, and room."""
 
+_SEARCHED = ("samples.nc", "mass_map.fits")
+
 _RA_NAMES = {"ra", "raj2000", "alphaj2000", "radeg", "raicrs", "rightascension", "alpha"}
 _DEC_NAMES = {
     "dec",
@@ -128,12 +130,14 @@ def describe_detections(found: Detections) -> str:
 def _source(given: Path) -> Path:
     if not given.is_dir():
         return given
-    for name in ("samples.nc", "mass_map.fits"):
+    for name in _SEARCHED:
         if (given / name).is_file():
             return given / name
+    inside = sorted({str(path.parent) for name in _SEARCHED for path in given.glob(f"*/{name}")})
+    which = f"one of those of its methods, {', '.join(inside)}" if inside else "of one method"
     raise ValueError(
-        f"{given} holds neither samples.nc nor mass_map.fits; expected a folder that `jaxmap map` "
-        "wrote, or a file of either kind"
+        f"{given} holds neither {' nor '.join(_SEARCHED)}; expected a folder that `jaxmap map` "
+        f"wrote, {which}, or a file of either kind"
     )
 
 

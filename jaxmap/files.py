@@ -77,7 +77,7 @@ def append_line(path: Path, line: str) -> None:
     What an interruption left of a last line is taken away.
     """
     added = f"{line}\n".encode()
-    kept = len(whole_lines(path)) if path.exists() else 0
+    kept = _length_of_lines(path) if path.exists() else 0
     if not kept:
         with atomic_path(path) as temporary:
             temporary.write_bytes(added)
@@ -86,6 +86,20 @@ def append_line(path: Path, line: str) -> None:
         file.truncate(kept)
         file.seek(kept)
         file.write(added)
+
+
+def _length_of_lines(path: Path, block: int = 2**16) -> int:
+    """Bytes up to the end of the last whole line, looked for from the end on."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(end - block, 0)
+            file.seek(start)
+            last = file.read(end - start).rfind(b"\n")
+            if last >= 0:
+                return start + last + 1
+            end = start
+    return 0
 
 
 def reserve(path: Path, num_bytes: int) -> None:

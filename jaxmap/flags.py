@@ -17,7 +17,19 @@ NETWORKS = ("deepmass", "dlposterior", "gan", "hong")
 SAMPLERS = ("eps", "gibbs", "hmc", "hmc-fast", "map")
 SURVEYS = ("auto", "generic", "cosmos", "des_y3", "kids", "hsc_y1", "hsc", "euclid", "txpipe")
 NOISES = ("weights", "residuals")
+NUM_SAMPLES = {"wiener": 100, "dlposterior": 32, "gan": 32}
+"""Samples that a method draws unless told otherwise."""
 COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
+
+_USERS = {
+    "num_samples": (None, tuple(NUM_SAMPLES)),
+    "smoothing_arcmin": (1.0, ("ks", "ksplus")),
+    "threshold": (None, ("glimpse", "mcalens")),
+    "reduced_shear": (0, ("ksplus", "glimpse")),
+    "sampler": ("eps", ("dlposterior",)),
+    "num_steps": (None, ("dlposterior",)),
+}
+"""Default of the flags of `add_estimator`, and the methods that know them."""
 
 
 def add_common(parser: argparse.ArgumentParser, run: str) -> None:
@@ -32,7 +44,7 @@ def add_common(parser: argparse.ArgumentParser, run: str) -> None:
     general.add_argument("--config", metavar="FILE.toml", help="settings, named as the flags here")
     general.add_argument("--seed", type=whole, default=0, help="random seed (default 0)")
     general.add_argument("--x64", action="store_true", help="compute in float64")
-    add_verbosity(general)
+    add_general(general)
 
 
 def add_action(
@@ -54,7 +66,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--smoothing-arcmin",
         type=float,
-        default=1.0,
+        default=_USERS["smoothing_arcmin"][0],
         help="ks, ksplus: Gaussian sigma (default 1)",
     )
     group.add_argument(
@@ -90,6 +102,17 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         type=whole,
         help="eps: network evaluations per sample (default 9); gibbs: sweeps (default 16)",
     )
+
+
+def unused_flags(options: argparse.Namespace, chosen: Sequence[str]) -> list[str]:
+    """What flags of `add_estimator` say that none of the chosen methods listens to, in words."""
+    found = []
+    for name, (default, users) in _USERS.items():
+        value = getattr(options, name, default)
+        if value != default and not set(users) & set(chosen):
+            flag = f"--{name.replace('_', '-')}"
+            found.append(f"{flag} {value} is for {', '.join(users)}, not {', '.join(chosen)}")
+    return found
 
 
 def add_catalog(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +164,14 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     add_cosmology(prior)
 
 
-def add_verbosity(group: argparse._ArgumentGroup) -> None:
+def add_general(group: argparse._ArgumentGroup) -> None:
+    """What every command has."""
+    group.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        help="the same bits in every run on one machine (default: on a CPU, where each operation "
+        "then has one thread; on a GPU it costs time)",
+    )
     group.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
     group.add_argument("-v", "--verbose", action="store_true", help="say more, with tracebacks")
 
@@ -192,13 +222,13 @@ def weights_of(text: str | None, chosen: Sequence[str]) -> dict[str, str]:
     if takers:
         remedy = f"write --weights {','.join(f'{name}=FILE' for name in takers)}, or some of it"
     if not names:
-        if len(chosen) > 1 and len(takers) != 1:
+        if len(takers) != 1:
             whose = f"{' and '.join(takers)} take weights" if takers else "none takes weights"
             raise ValueError(
                 f"--weights {text} does not say of which method it is: of {', '.join(chosen)} "
                 f"{whose}; {remedy}"
             )
-        names, files = [takers[0] if takers else chosen[0]], [first]
+        names, files = takers, [first]
     elif first or not all(files) or len(set(names)) < len(names):
         raise ValueError(f"--weights is {text!r}; expected a file for a method, once: {remedy}")
     elif stray := sorted(set(names) - set(takers)):

@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 GALAXIES_PER_PIXEL = 5.0
 """Default depth of a pixel; about that of the published COSMOS map."""
 
+LARGEST_DENSITY = 500.0
+"""Galaxies per square arcminute; the deepest images from space show 350."""
+
 LARGEST_SIDE = 8192
 """Pixels; more is surely a slip in the pixel scale."""
 
@@ -55,8 +58,13 @@ def grid_of_catalog(
             f"no galaxy lies within {WIDEST_FIELD_DEG / 2:g} deg of the centre {centre}; give a "
             "centre in the survey (--centre RA,DEC)"
         )
+    density = _density(x[near], y[near])
+    if density > LARGEST_DENSITY and np.sum(near) > 100:
+        log.warning(
+            "there are %.0f galaxies per square arcminute; are RA and Dec in degrees?", density
+        )
     if pixel_arcmin is None:
-        pixel_arcmin = _pixel_for_depth(x[near], y[near])
+        pixel_arcmin = float(f"{np.sqrt(GALAXIES_PER_PIXEL / density):.2g}")  # two digits
     if not 0 < pixel_arcmin < np.inf:
         raise ValueError(f"pixel scale is {pixel_arcmin} arcmin; expected a number above 0")
     if shape is None:
@@ -96,19 +104,11 @@ def _middle(ra_deg: np.ndarray, dec_deg: np.ndarray) -> tuple[float, float]:
     return float(middle[0]), float(middle[1])
 
 
-def _pixel_for_depth(x_arcmin: np.ndarray, y_arcmin: np.ndarray) -> float:
-    """Pixel side with `GALAXIES_PER_PIXEL` on average, to two significant digits."""
-    # The density where galaxies are: over the occupied cells of a coarse grid, so that the gaps
-    # of an irregular footprint do not count.
-    x, y = x_arcmin, y_arcmin
+def _density(x: np.ndarray, y: np.ndarray) -> float:
+    """Galaxies per square unit where there are any: over the occupied cells of a coarse grid, so
+    that the gaps of an irregular footprint do not count."""
     extent = max(np.ptp(x), np.ptp(y), 1e-3)
     cells = int(np.clip(np.sqrt(len(x) / 50), 1, 200))
     side = extent / cells
     occupied = len(np.unique(((x - x.min()) // side) * (cells + 1) + (y - y.min()) // side))
-    density = len(x) / (occupied * side**2)
-    if density > 1000:
-        log.warning(
-            "there are %.0f galaxies per square arcminute; are RA and Dec in degrees?", density
-        )
-    pixel = np.sqrt(GALAXIES_PER_PIXEL / density)
-    return float(f"{pixel:.2g}")
+    return float(len(x) / (occupied * side**2))

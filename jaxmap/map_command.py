@@ -22,6 +22,7 @@ from jaxmap.commands import (
     estimator_settings,
     pixel_of_network,
     spectrum_of,
+    warn_of_unused,
 )
 from jaxmap.conformal import Conformal, read_conformal
 from jaxmap.diagnostics import check_e2_sign
@@ -109,6 +110,7 @@ def run_map(options: argparse.Namespace) -> int:
     out = Path(options.out or default_out(options.catalog))
     if options.null_tests:
         check_realisations(options.null_tests)
+    warn_of_unused(options, options.method)
     runs = _runs(options, out)
     for run in runs:
         _check_unbinned(run)
@@ -212,6 +214,7 @@ def _map_several(
     if data.null_tests is not None:
         say(describe_null_tests(data.null_tests))
     maps: dict[str, MassMap] = {}
+    labels: dict[str, str] = {}
     rows: dict[str, dict[str, float]] = {}
     for run, estimator in zip(runs, estimators, strict=True):
         try:
@@ -232,10 +235,12 @@ def _map_several(
             rows[run.method] = {}
             continue
         maps[run.method] = MassMap(result.convergence, result.grid, result.mask)
+        labels[run.method] = _how(run, result)
         say(f"Wrote {', '.join(written)}.")
     say(compare_maps(rows))
     if maps:
-        write_picture_of_all(out, maps, Path(runs[0].catalog).name, data.record)
+        shown = {labels[method]: each for method, each in maps.items()}
+        write_picture_of_all(out, shown, Path(runs[0].catalog).name, data.record)
     if (out / ALL_MAPS).exists():
         say(f"Wrote {out / ALL_MAPS}.")
     return int(len(maps) < len(runs))
@@ -265,12 +270,24 @@ def _make(
         seconds = time.perf_counter() - start
         if data.null_tests is not None:
             result = with_null_tests(result, data.null_tests, data.shear, options.margin)
-        title = f"{Path(options.catalog).name}, {options.method}"
+        title = f"{Path(options.catalog).name}, {_how(options, result)}"
         write_map_files(folder, result, record, title)
         write_config(folder / "config.toml", record["settings"])
         written = sorted(path.name for path in folder.iterdir())
     shutil.rmtree(drawn, ignore_errors=True)
     return result, [str(out / name) for name in written], seconds
+
+
+def _how(options: argparse.Namespace, result: MassMap) -> str:
+    """By which method a map is, for pictures: with its smoothing, sampler and samples."""
+    words = [options.method]
+    if options.method in ("ks", "ksplus"):
+        words.append(f"Gaussian smoothing of {options.smoothing_arcmin:g}′")
+    if options.method == "dlposterior":
+        words.append(options.sampler)
+    if result.samples is not None:
+        words.append(f"{len(result.samples)} samples")
+    return ", ".join(words)
 
 
 def check_size(options: argparse.Namespace, grid: Grid, out: Path, num_galaxies: int = 0) -> None:

@@ -27,7 +27,7 @@ from jaxmap.estimators import (
     SurveyDeepMass,
     Wiener,
 )
-from jaxmap.flags import METHODS
+from jaxmap.flags import METHODS, NETWORKS, NUM_SAMPLES
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import HybridPrior
 from jaxmap.hybrid_prior_files import KIND as HYBRID
@@ -40,9 +40,6 @@ from jaxmap.spectra import PowerSpectrum
 from jaxmap.survey_network_files import DEEPMASS, read_generator, read_survey_denoiser
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
-
-NUM_SAMPLES = {"wiener": 100, "dlposterior": 32, "gan": 32}
-"""Samples that a method draws unless told otherwise."""
 
 
 def build_estimator(
@@ -62,9 +59,9 @@ def build_estimator(
 ) -> Estimator:
     """The estimator of that name.
 
-    Settings that it does not have are left aside; a network brings its own spectrum, and says when
-    the one given is far from it. What ``deepmass`` is depends on the file: `DeepMass`, or with a
-    network trained for one survey `SurveyDeepMass`.
+    Settings that it does not have are left aside, but for weights. A network brings its own
+    spectrum, and says when the one given is far from it. What ``deepmass`` is depends on the file:
+    `DeepMass`, or with a network trained for one survey `SurveyDeepMass`.
 
     Args:
         method: name of the estimator.
@@ -82,9 +79,12 @@ def build_estimator(
         num_steps: of the sampler; None for its own number.
 
     Raises:
-        ValueError: for an unknown name, ``gan`` without weights, or a file of another kind.
+        ValueError: for an unknown name, ``gan`` without weights, weights of what has no network,
+            or a file of another kind.
     """
     count = NUM_SAMPLES.get(method, 0) if num_samples is None else num_samples
+    if weights is not None and method in METHODS and method not in NETWORKS:
+        raise ValueError(f"weights is {weights}, but {method} has no network; leave --weights out")
     if method == "ks":
         return KaiserSquires(smoothing_arcmin, margin)
     if method == "ksplus":

@@ -112,7 +112,8 @@ def plot_mass_map(mass_map: MassMap, title: str = "", truth: ArrayLike | None = 
     figure, places = _figure_for(len(panels), mass_map.grid, title)
     for axes, (label, image, style) in zip(places, panels, strict=True):
         drawn = _draw(axes, label, image, mass_map, style)
-        figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend="both")
+        bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend="both")
+        bar.set_label("S/N" if label == "signal to noise" else r"$\kappa$")
     figure.tight_layout()
     return figure
 

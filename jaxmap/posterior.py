@@ -24,7 +24,7 @@ from jaxmap.grid import Grid
 from jaxmap.likelihood import apply_weight
 from jaxmap.operators import convergence_from_shear, shear_from_convergence
 from jaxmap.prior import GaussianPrior
-from jaxmap.sampling.diffusion import Denoise, ancestral, integrate_watched, noise_levels
+from jaxmap.sampling.diffusion import Denoise, integrate_watched, noise_levels
 
 Mean = Callable[[jax.Array, jax.Array], jax.Array]
 """``(information b, weight Lambda) -> posterior mean``; ``(ny, nx)``, ``(2, ny, nx)``."""
@@ -171,7 +171,8 @@ def gibbs_sweep(
     mean: Mean,
     prior: GaussianPrior,
     data: ShearMap,
-    num_steps: int = 32,
+    num_steps: int = 9,
+    largest: float = 2.0,
 ) -> jax.Array:
     r"""One sweep of messenger Gibbs sampling: exact in the limit, whatever the mask and noise.
 
@@ -182,16 +183,17 @@ def gibbs_sweep(
             \tau^2 (1 - \tau^2 w)\big), \qquad
         \kappa \mid t: \; \mathrm{Re}\, A^\dagger t = \kappa + N(0, \tau^2)
 
-    and the second draw is an unconditional reverse diffusion from the level :math:`\tau`. For
+    and the second draw is a diffusion (`sample_diffusion`) for data of even noise: its denoiser is
+    asked at levels from about :math:`\tau` to 0 of homogeneous noise alone, whatever the data. For
     homogeneous noise without a mask every sweep is an independent draw.
 
     Args:
         key: PRNG key.
         convergence: the last sample, shape ``(ny, nx)``.
         mean: of the prior to sample.
-        prior: a Gaussian one of about the same power, for the steps.
+        prior: a Gaussian one of about the same power, for start and steps.
         data: shear on a periodic grid.
-        num_steps: evaluations of ``mean``; few steps bias the chain, more than one draw.
+        num_steps, largest: of the diffusion; few steps bias the chain, more than one draw.
 
     Returns:
         The next sample, shape ``(ny, nx)``.
@@ -207,7 +209,5 @@ def gibbs_sweep(
     noise = jnp.sqrt(tau2 * jnp.maximum(1 - share, 0)) * white
     messenger = predicted + apply_weight(share, data.shear - predicted)
     messenger = messenger + jax.lax.complex(*noise)
-    start = convergence_from_shear(messenger, data.grid).real
-    tau = jnp.sqrt(tau2)
-    levels = tau * noise_levels(num_steps, 1.0, 0.02, dtype=share.dtype)
-    return ancestral(key_path, prior_denoiser(mean), start, levels, prior.amplitude**2)
+    even = ShearMap(messenger, jnp.full_like(data.weight, 1 / tau2), data.grid)
+    return sample_diffusion(key_path, mean, prior, even, num_steps, largest)

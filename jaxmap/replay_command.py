@@ -44,7 +44,7 @@ def run_replay(options: argparse.Namespace) -> int:
     settings = _moved(settings, _places(record, [Path(path) for path in options.input or ()]))
     _require_networks(record)
     say = (lambda text: None) if options.quiet else print
-    for difference in _differences(record):
+    for difference in _differences(record, options.deterministic):
         say(f"Not as then: {difference}; the result may differ.")
     say(f"Running `jaxmap {command}` with the settings of {options.output}.")
     target = "--json" if command in _TO_JSON else "--out"
@@ -254,7 +254,7 @@ def precision_of(record: dict[str, Any]) -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def _differences(record: dict[str, Any]) -> list[str]:
+def _differences(record: dict[str, Any], deterministic: bool | None) -> list[str]:
     now = {"jaxmap": jaxmap.__version__, "jax": jax.__version__}
     then = record.get("versions", {})
     found = [
@@ -265,6 +265,9 @@ def _differences(record: dict[str, Any]) -> list[str]:
     device = jax.devices()[0].platform
     if record.get("device", device) != device:
         found.append(f"device {device}, was {record['device']}")
+    if (then_so := record["settings"].get("deterministic")) != deterministic:
+        flag = {None: "neither", True: "--deterministic", False: "--no-deterministic"}
+        found.append(f"{flag[deterministic]}, was {flag[then_so]} (replay takes these flags too)")
     return found
 
 
@@ -304,7 +307,7 @@ def compare(before: str | Path, after: str | Path, written: Collection[Path] | N
         for name in then | now
     }
     said = compare_files(pairs)
-    if others := sorted(str(path) for path in jobs.keys() - then):
+    if others := sorted(str(path) for path in jobs.keys() - then - now):
         said += f"\nNot compared, for made with other settings: {listed(others, 8)}."
     return said
 

@@ -105,29 +105,25 @@ class Gibbs:
 
     Args:
         num_sweeps: of a chain.
-        num_steps: evaluations of the prior per sweep.
-        warm_start: where chains start.
+        path: the diffusion of the data where a chain starts, and of the messenger in every sweep.
 
     Raises:
-        ValueError: for fewer than 8 sweeps or 2 steps.
+        ValueError: for fewer than 8 sweeps.
     """
 
     num_sweeps: int = 16
-    num_steps: int = 32
-    warm_start: Diffusion = Diffusion()
+    path: Diffusion = Diffusion()
 
     def __post_init__(self) -> None:
         if self.num_sweeps < 8:
             raise ValueError(f"num_sweeps is {self.num_sweeps}; expected 8 or more")
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more")
 
     def draw(
         self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
     ) -> Draws:
         """See `Sampler.draw`; with ``log_power``, ``(n, num_sweeps, NUM_BANDS)``, of the chains."""
         samples, log_power = _gibbs(_keys(key, numbers), prior, data, self)
-        evaluations = self.num_sweeps * self.num_steps + self.warm_start.num_steps
+        evaluations = (1 + self.num_sweeps) * self.path.num_steps
         return Draws(
             samples,
             {"evaluations": jnp.full(len(numbers), evaluations), "log_power": log_power},
@@ -221,15 +217,15 @@ def _gibbs(
     ell = data.grid.ell(gaussian.variance.dtype)
     least = jnp.min(jnp.where(jnp.abs(ell) > 0, jnp.abs(ell), jnp.inf))
     edges = jnp.geomspace(0.99 * least, jnp.max(ell.real), NUM_BANDS + 1)
-    warm = sampler.warm_start
+    path = sampler.path.num_steps, sampler.path.largest
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         key_start, key_chain = jax.random.split(key)
-        start = sample_diffusion(key_start, mean, gaussian, data, warm.num_steps, warm.largest)
+        start = sample_diffusion(key_start, mean, gaussian, data, *path)
 
         def sweep(field: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
             key_sweep = jax.random.fold_in(key_chain, number)
-            field = gibbs_sweep(key_sweep, field, mean, gaussian, data, sampler.num_steps)
+            field = gibbs_sweep(key_sweep, field, mean, gaussian, data, *path)
             return field, jnp.log(map_power(field, data.grid, edges)[1])
 
         return jax.lax.scan(sweep, start, jnp.arange(sampler.num_sweeps))

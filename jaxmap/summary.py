@@ -139,7 +139,7 @@ def describe_null_tests(figures: Mapping[str, Any]) -> str:
     if p_value <= 0.05:
         verdict = "perhaps some; repeat with another --seed and a larger --null-tests"
         if b_modes["excess"] > 5:
-            verdict = "SEEN: systematics, a wrong sign, or more noise than the weights tell"
+            verdict = "SEEN: systematics, a wrong sign (--flip-e2), or noise beyond the weights"
     lines = [
         f"Null tests: B modes have {b_modes['ratio']:.2f} of the power that noise and leakage "
         f"make, p = {p_value:.2g} among {num} simulated skies without any: {verdict}."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmap.arrayfiles import parsed_json
-from jaxmap.commands import catalog_options, pixel_of_network, spectrum_of
+from jaxmap.commands import catalog_options, pixel_of_network, spectrum_of, warn_of_unused
 from jaxmap.grid import ARCMIN
 from jaxmap.machine import check_disk
 from jaxmap.methods import build_estimator
@@ -44,6 +44,7 @@ def run_plan(options: argparse.Namespace) -> int:
         )
     catalog = Path(options.catalog)
     files, spectrum = catalogue_files(catalog), spectrum_of(options)
+    warn_of_unused(options, [options.method])
     weights = Path(options.weights) if options.weights else None
     network = build_estimator(
         options.method, spectrum, weights=weights, sampler=options.sampler

@@ -10,8 +10,8 @@ from jaxmap.flags import (
     add_catalog,
     add_common,
     add_estimator,
+    add_general,
     add_prior,
-    add_verbosity,
     whole,
 )
 
@@ -163,5 +163,5 @@ def _step(subparsers: Any, name: str, summary: str, description: str) -> argpars
     parser = subparsers.add_parser(name, help=summary, description=description)
     parser.set_defaults(command=f"survey {name}", run=f"survey_command.run_{name}", x64=False)
     parser.add_argument("folder", metavar="RUN", help="folder of `jaxmap survey plan`")
-    add_verbosity(parser.add_argument_group("general"))
+    add_general(parser.add_argument_group("general"))
     return parser

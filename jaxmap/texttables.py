@@ -82,14 +82,14 @@ def read_text(path: Path) -> str:
         return io.TextIOWrapper(io.BytesIO(content), "latin-1").read()
 
 
-def text_layout(text: str, path: Path) -> dict[str, Any]:
+def text_layout(text: str, path: Path, *, allow_empty: bool = False) -> dict[str, Any]:
     """Options with which astropy's ``Table.read`` reads columns separated by , ; | or spaces.
 
     The names are the first line or stand in the comments before it. A ``.tsv`` file has tabs,
     which elsewhere count as spaces.
 
     Raises:
-        ValueError: if there are no rows or no names.
+        ValueError: if there are no rows (unless that is allowed) or no names.
     """
     if not text.endswith("\n"):
         log.warning("%s: the last line is not ended; is the file complete?", path)
@@ -106,7 +106,7 @@ def text_layout(text: str, path: Path) -> dict[str, Any]:
     delimiter = next((d for d in candidates if rows and all(d in row for row in rows)), None)
     words = _split(rows[0], delimiter) if rows else []
     has_header = not all(_is_number(word) for word in words)
-    if len(rows) <= has_header:
+    if len(rows) <= has_header and not (allow_empty and rows):
         raise ValueError(f"{path} holds no rows; write or fetch it again")
     names = words if has_header else _names_in_comments(comments, len(words), delimiter)
     if names is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxmap.flags import add_verbosity
+from jaxmap.flags import add_general
 
 
 def add_train(subparsers: Any) -> None:
@@ -16,7 +16,7 @@ def add_train(subparsers: Any) -> None:
         "[network], [maps], [[layouts]] and, by kind, [noise], [score], [survey], [deepmass], "
         "[gan], [clusters]; see "
         "`jaxmap.training.settings`). The same command goes on "
-        "where a training was stopped, bit for bit.",
+        "where a training was stopped.",
     )
     parser.set_defaults(run="train_command.run_train", x64=False)
     parser.add_argument("settings", metavar="CONFIG.toml", help="what to train")
@@ -26,4 +26,4 @@ def add_train(subparsers: Any) -> None:
         default="jaxmap-training",
         help="output folder (default: %(default)s)",
     )
-    add_verbosity(parser.add_argument_group("general"))
+    add_general(parser.add_argument_group("general"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable, Collection
@@ -15,6 +16,8 @@ from jaxmap.arrayfiles import plain_errors, read_array, read_arrays
 from jaxmap.machine import check_memory
 from jaxmap.texttables import content_of, read_text, require_file
 
+log = logging.getLogger(__name__)
+
 _Columns = tuple[np.ndarray, np.ndarray]
 _Pick = Callable[[list[str]], tuple[int, int]]
 
@@ -24,7 +27,7 @@ def read_two_columns(
 ) -> _Columns:
     """Read two columns of numbers, chosen by name where both have a known one, else the first two.
 
-    Where only one has a known name, it must be a table of two columns.
+    Where not both have a known name, it must be a table of two columns, or one without names.
 
     Args:
         path: FITS table; ``.npy`` of shape ``(2, n)`` or ``(n, 2)``; ``.npz`` of two vectors;
@@ -49,7 +52,7 @@ def read_two_columns(
         raise ValueError(message) from error
 
     def pick(names: list[str]) -> tuple[int, int]:
-        return _pick_columns(names, first_names, second_names)
+        return _pick_columns(names, first_names, second_names, what)
 
     try:
         with plain_errors():
@@ -68,7 +71,7 @@ def read_two_columns(
 
 
 def _pick_columns(
-    names: list[str], first_names: Collection[str], second_names: Collection[str]
+    names: list[str], first_names: Collection[str], second_names: Collection[str], what: str
 ) -> tuple[int, int]:
     if len(names) < 2:
         raise ValueError(f"the table has the columns {names}; expected two")
@@ -76,12 +79,15 @@ def _pick_columns(
     first = [i for i, name in enumerate(plain) if name in first_names]
     second = [i for i, name in enumerate(plain) if name in second_names]
     if not (first and second):
-        if (first or second) and len(names) > 2:
-            known = names[(first or second)[0]]
+        named = not all(map(str.isdecimal, plain))
+        if named and len(names) > 2:
+            known = "only " + repr(names[(first or second)[0]]) if first or second else "none"
             raise ValueError(
-                f"of the columns {names} only {known!r} has a known name; leave two columns, or "
+                f"of the columns {names} {known} has a known name; leave two columns, or "
                 f"call them as in {min(first_names)} and {min(second_names)}"
             )
+        if named:
+            log.warning("columns %r and %r are taken for %s", *names[:2], what)
         return 0, 1
     for name in (names[first[0]], names[second[0]]):
         if names.count(name) > 1:

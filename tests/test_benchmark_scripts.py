@@ -23,6 +23,15 @@ ROW_KEYS = {
         "error",
         "residual",
     },
+    "deterministic": {
+        "method",
+        "maps",
+        "different_maps",
+        "different_maps_of_one_thread",
+        "difference_over_rms",
+        "seconds",
+        "times_slower",
+    },
     "hong_network": {
         "width",
         "pass",
@@ -77,7 +86,15 @@ ROW_KEYS = {
 }
 
 
-LONG = ("dynamics", "posterior_samples", "simulation", "survey", "networks", "map_size")
+LONG = (
+    "deterministic",
+    "dynamics",
+    "posterior_samples",
+    "simulation",
+    "survey",
+    "networks",
+    "map_size",
+)
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,25 @@ def test_info(capsys):
     assert "jaxmap" in said and "Planck" in said
 
 
+_REPEATED = """
+from jaxmap.cli import main
+assert main(["info"]) == 0
+import jax, jax.numpy as jnp, numpy as np
+turn = jax.jit(lambda x: jnp.fft.fft2(jax.lax.complex(x, x.T)))
+wave = jnp.sin(jnp.arange(504.0))
+found = {np.asarray(turn(jnp.outer(wave, wave))).tobytes() for _ in range(60)}
+print("different:", len(found))
+"""
+
+
+def test_the_same_bits_every_time():
+    """Of a transform whose rounding depends on how many threads take part (504 = 7 x 8 x 9)."""
+    done = subprocess.run(
+        [sys.executable, "-c", _REPEATED], capture_output=True, text=True, check=True
+    )
+    assert "different: 1\n" in done.stdout
+
+
 def test_help_is_fast_and_complete():
     seconds = []
     for _ in range(3):

@@ -77,6 +77,7 @@ def refused(tmp_path, capsys, arguments, message):
         (["--pixel-arcmin", "inf"], "pixel scale is inf"),
         (["--centre", "330,-2", "--shape-noise", "1"], "no galaxy lies within"),
         (["--unbinned"], "--unbinned is of glimpse, not of"),
+        (["--weights", "a.npz"], "of wiener none takes weights; leave --weights out"),
         (["--unbinned", "--method", "glimpse", "--noise-samples", "9"], "of binned shear"),
     ],
 )
@@ -85,6 +86,42 @@ def test_bad_settings_exit_2_and_leave_nothing(catalog, tmp_path, capsys, flags,
     if "--centre" in flags:
         size += ["--size", "20"]
     refused(tmp_path, capsys, ["map", str(catalog), *size, *flags], message)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--smooth", "2"],
+            "--smooth 2; did you mean --smoothing-arcmin?; see `jaxmap map --help`",
+        ),
+        (["--treshold=3"], "--treshold=3; did you mean --threshold?; see"),
+        (["another.fits"], "unrecognized arguments: another.fits; see `jaxmap map --help`"),
+    ],
+)
+def test_flags_are_written_in_full(catalog, capsys, flags, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["map", str(catalog), *flags])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_flags_that_change_nothing_and_odd_numbers_are_told(tmp_path, capsys):
+    table = make_table()
+    table["ra"], table["dec"] = np.radians(table["ra"]), np.radians(table["dec"])
+    table.write(tmp_path / "radians.fits")
+    flags = ["--threshold", "3", "--num-samples", "5", "--sampler", "hmc", "--m", "5"]
+    command = ["map", str(tmp_path / "radians.fits"), "--method", "ks", *flags]
+    out = ["--out", str(tmp_path / "out"), "--pixel-arcmin", "0.1", "--null-tests", "0"]
+    assert main([*command, *out]) == 0
+    said = capsys.readouterr().err
+    assert "--threshold 3.0 is for glimpse, mcalens, not ks: it changes nothing" in said
+    assert "--num-samples 5 is for wiener, dlposterior, gan, not ks" in said
+    assert "--sampler hmc is for dlposterior, not ks" in said
+    assert "shapes are divided by 1 + m = 6; expected about 1: check --m" in said
+    assert "galaxies per square arcminute; are RA and Dec in degrees?" in said
+    assert main(["map", *command[1:2], "--method", "ks,mcalens", *flags[:2], *out]) == 0
+    said = capsys.readouterr().err
+    assert "changes nothing" not in said and "divided by" not in said
 
 
 def test_bad_spectrum_files(catalog, tmp_path, capsys):

@@ -11,10 +11,16 @@ from astropy.io import fits
 from astropy.table import Table
 from test_detect_command import made_map
 
-from jaxmap.comparison import compare_files, contents_of, differences
+from jaxmap.comparison import compare_files, contents_of
+from jaxmap.comparison import differences as differences_of
 from jaxmap.mapfiles import write_mass_map, write_samples
 from jaxmap.networks.weights import write_weights
 from jaxmap.replay_command import compare
+
+
+def differences(one, two):
+    return [found.text for found in differences_of(one, two)]
+
 
 RECORD = {"command": "map", "settings": {"catalog": "a"}, "versions": {"jaxmap": "0", "jax": "0"}}
 
@@ -72,6 +78,19 @@ def test_the_place_on_the_sky_and_planes_of_one_name_count(outputs, tmp_path):
     assert differences(tmp_path / "a.fits", tmp_path / "b.fits") == ["K by 1 at most"]
 
 
+def test_rounding_is_told_from_changes(outputs):
+    one, two, bare = outputs
+    wide = replace(bare, convergence=np.linspace(-1, 1, bare.std.size).reshape(bare.std.shape))
+    write_mass_map(one / "mass_map.fits", wide, RECORD)
+    for shift, how in ((5e-5, " by rounding alone"), (2e-4, "")):
+        moved = np.asarray(wide.convergence).copy()
+        moved[0, 0] += shift
+        write_mass_map(two / "mass_map.fits", replace(wide, convergence=moved), RECORD)
+        said = compare(one, two)
+        assert f"mass_map.fits differs{how}: KAPPA_E by" in said
+        assert ("threads round differently" in said) == bool(how)
+
+
 def test_samples_count(outputs):
     one, two, _ = outputs
     with h5py.File(two / "samples.nc", "r+") as file:
@@ -118,6 +137,11 @@ def test_tables_arrays_and_anything_else(tmp_path):
         other["mass"][0], other["name"][1] = 1.5, "c"
         other.write(two, format=kind, overwrite=True)
         assert differences(one, two) == ["name", "mass by 0.5 at most"], suffix
+    Table(table[:0], meta=table.meta).write(tmp_path / "none.ecsv", format="ascii.ecsv")
+    assert differences(tmp_path / "none.ecsv", tmp_path / "none.ecsv") == []
+    assert "mass has shape (0,), not (2,)" in differences(
+        tmp_path / "one.ecsv", tmp_path / "none.ecsv"
+    )
     Table(table, meta={"background": 0.75}).write(tmp_path / "three.ecsv", format="ascii.ecsv")
     said = differences(tmp_path / "one.ecsv", tmp_path / "three.ecsv")
     assert said == ["background by 0.25"]

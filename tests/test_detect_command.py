@@ -144,6 +144,15 @@ def test_bad_settings_exit_2_and_leave_nothing(folder, capsys, flags, message):
     assert captured.out == "" and sorted(folder.iterdir()) == before
 
 
+def test_the_folders_of_several_methods_are_named(tmp_path, capsys):
+    for method in ("ks", "wiener"):
+        (tmp_path / "maps" / method).mkdir(parents=True)
+        (tmp_path / "maps" / method / "mass_map.fits").touch()
+    assert main(["detect", str(tmp_path / "maps")]) == 2
+    ks, wiener = (tmp_path / "maps" / method for method in ("ks", "wiener"))
+    assert f"wrote, one of those of its methods, {ks}, {wiener}, or" in capsys.readouterr().err
+
+
 def test_bad_inputs(tmp_path, capsys):
     (tmp_path / "broken.nc").write_text("not NetCDF")
     (tmp_path / "broken.fits").write_text("not FITS")

@@ -11,6 +11,7 @@ from jaxmap.cosmology import convergence_power
 from jaxmap.diagnostics import chi2_per_pixel, std_over_error
 from jaxmap.estimators import KaiserSquires, Wiener, default_margin, pad_shear
 from jaxmap.grid import Grid
+from jaxmap.methods import build_estimator
 from jaxmap.metrics import accuracy_observed, accuracy_published
 from jaxmap.operators import (
     convergence_from_shear,
@@ -223,6 +224,13 @@ def test_short_tables_are_told(field, caplog):
 def test_bad_settings_are_refused(spectrum, settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
         Wiener(spectrum, **settings)
+
+
+@pytest.mark.parametrize("method", ["ks", "wiener", "glimpse", "dlposterior", "hong"])
+def test_what_is_no_shear_map_is_refused(spectrum, method):
+    estimator = build_estimator(method, spectrum)
+    with pytest.raises(TypeError, match=r"expected a ShearMap, as in estimator\(key, shear\)"):
+        estimator(jax.random.key(0), np.zeros((8, 8)))
 
 
 def test_solvers_are_compiled_once(field, spectrum):

@@ -227,6 +227,17 @@ def test_a_line_of_the_log_that_was_cut_is_taken_away(tmp_path):
         assert found == {row: whole[row] for row in whole if row > 4 or step == 13}
 
 
+@pytest.mark.parametrize("rest", ["", "cut", "x" * 200_000])
+def test_a_line_is_added_after_the_last_whole_one_of_a_long_log(tmp_path, rest):
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f"{number}\n" for number in range(50_000)) + rest)
+    files.append_line(log, "new")
+    assert log.read_text().splitlines()[-2:] == ["49999", "new"]
+    log.write_text(rest)
+    files.append_line(log, "new")
+    assert log.read_text() == "new\n"
+
+
 def test_no_log_keeps_weights_from_being_written(tmp_path, caplog):
     """Neither one with a cut line inside, as versions before left it, nor one that lost its end."""
     whole = train_toy(tmp_path)

@@ -33,7 +33,7 @@ KEY = jax.random.key(3)
 CHAINS = Annealed(replace(PRECONDITIONED, sigma_floor=0.02, cooling=0.6), precondition=True)
 SAMPLERS = [
     pytest.param(Diffusion(6), id="eps"),
-    pytest.param(Gibbs(8, 6, Diffusion(6)), id="gibbs", marks=pytest.mark.slow),
+    pytest.param(Gibbs(8, Diffusion(6)), id="gibbs", marks=pytest.mark.slow),
     pytest.param(CHAINS, id="hmc", marks=pytest.mark.release),
 ]
 
@@ -90,7 +90,7 @@ def test_a_learned_prior_may_be_sampled_by_all(denoiser, data, spectrum, sampler
 def test_chains_that_did_not_mix_are_noticed(denoiser, data, caplog):
     """Eight sweeps do not forget where the large scales began; R-hat tells."""
     caplog.set_level(logging.WARNING)
-    found = SampledPosterior(denoiser, Gibbs(8, 4), 3, margin=0)(KEY, data)
+    found = SampledPosterior(denoiser, Gibbs(8, Diffusion(4)), 3, margin=0)(KEY, data)
     rhat = [value for value in found.diagnostics["rhat"] if value is not None]
     assert len(rhat) > 3
     assert ("have not mixed" in caplog.text) == (max(rhat) > 1.1)

@@ -182,7 +182,6 @@ def test_one_scale_of_colours():
     [
         (None, ["gan"], {}),
         ("/a.npz", ["gan"], {"gan": "/a.npz"}),
-        ("/a.npz", ["ks"], {"ks": "/a.npz"}),  # which leaves it aside, as it always did
         ("/a.npz", ["ks", "gan", "wiener"], {"gan": "/a.npz"}),
         ("gan=/a.npz", ["gan"], {"gan": "/a.npz"}),
         (
@@ -210,14 +209,14 @@ def test_weights_of_methods(text, chosen, found):
     assert weights_of(text, chosen) == found
     # What a configuration keeps of it reads back.
     kept = ",".join(f"{name}={file}" for name, file in found.items()) or None
-    if "ks" not in found:
-        assert weights_of(kept, chosen) == found
+    assert weights_of(kept, chosen) == found
 
 
 @pytest.mark.parametrize(
     ("text", "chosen", "message"),
     [
         ("a.npz", ["deepmass", "gan"], "deepmass and gan take weights; write --weights deepmass=F"),
+        ("a.npz", ["ks"], "of ks none takes weights; leave --weights out"),
         ("a.npz", ["ks", "wiener"], "of ks, wiener none takes weights; leave --weights out"),
         ("gan=a.npz", ["ks", "deepmass"], "names gan; expected methods that are run and take"),
         ("ks=a.npz", ["ks", "gan"], "names ks; .* gan: write --weights gan=FILE"),

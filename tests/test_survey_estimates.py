@@ -16,7 +16,7 @@ from jaxmap.denoiser_files import Domain
 from jaxmap.estimators import DeepMass, SampledPosterior
 from jaxmap.grid import Grid
 from jaxmap.networks.unet import ResidualUNet, initialise
-from jaxmap.samplers import Gibbs
+from jaxmap.samplers import Diffusion, Gibbs
 from jaxmap.survey.cluster import count_warning
 from jaxmap.survey.estimates import patch_solver
 
@@ -49,7 +49,7 @@ def test_patches_warn_as_the_estimator_does(denoiser, spectrum, data, caplog, me
     def estimator(domain: Domain) -> Any:
         if method == "deepmass":
             return DeepMass(denoiser, domain, margin=0)
-        return SampledPosterior(spectrum, Gibbs(8, 2), 2, domain, margin=0)
+        return SampledPosterior(spectrum, Gibbs(8, Diffusion(2)), 2, domain, margin=0)
 
     def said(solve: Any, domain: Domain, shear: ShearMap) -> list[str]:
         caplog.clear()

@@ -32,7 +32,8 @@ TEXTS = {
     "table.csv": ('"redshift","density"\n', ",", ["z", "nz"]),
     "swapped.csv": ("PZ, Redshift\n", ", ", ["nz", "z"]),
     "third.csv": ("bin,z,pz\n", ",", ["other", "z", "nz"]),
-    "unknown.txt": ("a b c\n", "  ", ["z", "nz", "other"]),
+    "unknown.txt": ("a b\n", "  ", ["z", "nz"]),
+    "unnamed.txt": ("", "  ", ["z", "nz", "other"]),
     "table.ecsv": ("# %ECSV 1.0\n# ---\n# schema: astropy-2.0\nz nz\n", " ", ["z", "nz"]),
     "semicolon.csv": ("z;nz\n", ";", ["z", "nz"]),
     "bom.csv": ("\ufeffz,nz\n", ",", ["z", "nz"]),
@@ -47,6 +48,15 @@ def test_text_files(name: str, tmp_path: Path) -> None:
     rows = [delimiter.join(f"{columns[key][row]:.6g}" for key in order) for row in range(5)]
     (tmp_path / name).write_text(header + "\n".join(rows) + "\n\n", encoding="utf-8")
     assert_expected(read(tmp_path / name))
+
+
+def test_unknown_names_are_told_and_no_more_than_two_are_taken(tmp_path: Path, caplog) -> None:
+    (tmp_path / "n.txt").write_text("a b\n1 2\n")
+    read(tmp_path / "n.txt")
+    assert "columns 'a' and 'b' are taken for z and n(z)" in caplog.text
+    (tmp_path / "n.txt").write_text("a b c\n1 2 3\n")
+    with pytest.raises(ValueError, match="none has a known name; leave two columns, or call them"):
+        read(tmp_path / "n.txt")
 
 
 def test_numpy_files(tmp_path: Path) -> None:

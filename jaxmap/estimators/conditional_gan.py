@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmap.catalog import ShearMap
+from jaxmap.catalog import ShearMap, require_shear_map
 from jaxmap.denoiser_files import warn_of_residuals
 from jaxmap.estimators.sampled import SampledPosterior
 from jaxmap.generator import Generator, generate
@@ -86,6 +86,7 @@ class ConditionalGAN:
         self._posterior()  # which refuses what cannot be
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
+        require_shear_map(shear)
         if self.survey is not None:
             warn_of_survey(self.survey, shear)
         result = self._posterior()(key, shear)

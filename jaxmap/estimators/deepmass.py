@@ -47,9 +47,9 @@ class DeepMass:
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
         del key
+        padded, margin = pad_shear(shear, self.margin)
         if self.domain is not None:
             warn_outside(self.domain, shear)
-        padded, margin = pad_shear(shear, self.margin)
         result, b_mode, chi2, size = _apply(self.denoiser, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
         require_finite_maps(result.mean, result.std, chi2, size)

@@ -14,7 +14,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxmap.catalog import ShearMap
+from jaxmap.catalog import ShearMap, require_shear_map
 from jaxmap.massmap import MassMap
 
 LARGEST_MARGIN = 8192
@@ -23,6 +23,9 @@ LARGEST_MARGIN = 8192
 
 class Estimator(Protocol):
     """Turns observed shear into a mass map, ``(key, shear) -> MassMap``.
+
+    Runs on the host, with loops and checks there, and so not inside ``jax.jit`` or ``vmap``; the
+    operators, solvers and `jaxmap.posterior`, of which they are made, do.
 
     Those that draw nothing ignore the key. The map has the grid, mask and counts of the shear, and
     whatever else the estimator knows; None stands for what it does not.
@@ -63,8 +66,10 @@ def pad_shear(shear: ShearMap, margin: int | None) -> tuple[ShearMap, int]:
         The larger map and the margin taken.
 
     Raises:
+        TypeError: for anything but a shear map.
         ValueError: for a margin that is negative or absurd.
     """
+    require_shear_map(shear)
     taken = taken_margin(shear.grid.shape, margin)
     around = ((taken, taken), (taken, taken))
     larger = replace(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmap.catalog import ShearMap
+from jaxmap.catalog import ShearMap, require_shear_map
 from jaxmap.cluster_network import (
     PIXEL_ARCMIN,
     ClusterNetwork,
@@ -68,6 +68,7 @@ class HongCNN:
     def __call__(self, key: jax.Array, shear: ShearMap | GalaxyShear) -> MassMap:
         del key
         data = pixel_mean(shear) if isinstance(shear, GalaxyShear) else shear
+        require_shear_map(data)
         self.check_pixels(data.grid)
         warn_of_depth(data)
         found = [mosaic(model, data, self.step) for model in self.models]

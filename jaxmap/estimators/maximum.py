@@ -57,9 +57,9 @@ class MaximumPosterior:
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
         del key
+        padded, margin = pad_shear(shear, self.margin)
         if self.domain is not None:
             warn_outside(self.domain, shear)
-        padded, margin = pad_shear(shear, self.margin)
         prior = prior_on(self.prior, padded.grid)
         convergence, finite = _maximise(prior, padded, self.num_levels, self.largest, self.least)
         chi2 = chi2_per_pixel(convergence, padded)

@@ -90,9 +90,9 @@ class SampledPosterior:
             raise ValueError(f"chunk is {self.chunk}; expected 1 sample or more at once")
 
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
+        padded, margin = pad_shear(shear, self.margin)
         if self.domain is not None:
             warn_outside(self.domain, shear)
-        padded, margin = pad_shear(shear, self.margin)
         prior = prior_on(self.prior, padded.grid)
         gaussian = gaussian_part(prior, padded.grid)
         digest = "" if self.folder is None else self._digest(key, prior, padded, margin)

@@ -134,7 +134,7 @@ class Sparse:
 def _padded(
     shear: ShearMap | GalaxyShear, margin: int | None
 ) -> tuple[ShearMap | GalaxyShear, int]:
-    if isinstance(shear, ShearMap):
+    if not isinstance(shear, GalaxyShear):
         return pad_shear(shear, margin)
     taken = taken_margin(shear.grid.shape, margin)
     return padded_galaxies(shear, taken), taken

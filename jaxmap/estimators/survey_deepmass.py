@@ -49,10 +49,11 @@ class SurveyDeepMass:
     def __call__(self, key: jax.Array, shear: ShearMap) -> MassMap:
         del key
         margin = self.margin
+        if margin is None and self.survey is not None:
+            margin = self.survey.margin
+        padded, margin = pad_shear(shear, margin)
         if self.survey is not None:
             warn_of_survey(self.survey, shear)
-            margin = self.survey.margin if margin is None else margin
-        padded, margin = pad_shear(shear, margin)
         convergence, b_mode, chi2, size = _apply(self.model, padded)
         # Where even the size of the data overflows, the solver ends at once, with zeros.
         require_finite_maps(convergence, chi2, size)

@@ -26,6 +26,10 @@ from jaxmap.reading.surveys import BIASES, SHEARED, Survey
 log = logging.getLogger(__name__)
 
 
+USUAL = (0.3, 2.0)
+"""Where the mean of a response or of 1 + m lies in surveys, generously."""
+
+
 def complex_shapes(e1: np.ndarray, e2: np.ndarray) -> np.ndarray:
     """Complex e1 + i e2, in which a NaN of one component leaves the other as it is."""
     shapes = np.empty(np.shape(e1), complex)
@@ -131,6 +135,13 @@ def unbiased_ellipticity(
     for name, value in factors.items():
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"the mean of {name} is {value:g}; expected a finite value above 0")
+        if not USUAL[0] < value < USUAL[1]:
+            log.warning(
+                "shapes are divided by %s = %.3g; expected about 1: check --m and --response, or "
+                "the columns they come from",
+                name,
+                value,
+            )
     scale = factors["response"] * factors["1 + m"]
     with np.errstate(over="ignore"):  # shapes that are not finite are refused further on
         return complex_shapes((ellipticity.real - c1) / scale, (ellipticity.imag - c2) / scale)

@@ -256,13 +256,13 @@ def parquet_columns(path: Path) -> Columns:
     return Columns(str(path), tuple(schema.names), load, stream)
 
 
-def text_columns(path: Path, kind: str) -> Columns:
-    """Columns of CSV, ECSV or text; these are loaded at once."""
+def text_columns(path: Path, kind: str, *, allow_empty: bool = False) -> Columns:
+    """Columns of CSV, ECSV or text; these are loaded at once. Only ECSV may be without rows."""
     from astropy.table import Table
 
     with reading(path):
         text = read_text(path)
-    layout = text_layout(text, path)
+    layout = text_layout(text, path, allow_empty=allow_empty and kind == "ECSV")
     refuse_repeated(layout["names"], str(path))  # astropy would give one of them a new name
     if kind == "ECSV":
         layout = {"format": "ascii.ecsv"}

@@ -1,9 +1,8 @@
 """Simulated maps in any number, one after the other: map ``n`` depends on the recipe and n alone.
 
 So a run that was interrupted, or that several machines share by ranges of n, gives the same maps,
-bit for bit on one kind of machine: every map is made by the same compiled program, never in a batch
-whose size would change the order of sums. (GPUs add halo weights in any order; there, set
-``XLA_FLAGS=--xla_gpu_deterministic_ops=true`` for equal bits.)
+bit for bit on one kind of machine (on GPUs with ``--deterministic``): every map is made by the same
+compiled program, never in a batch whose size would change the order of sums.
 """
 
 from __future__ import annotations

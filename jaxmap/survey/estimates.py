@@ -3,11 +3,11 @@
 `patch_solver` takes what `jaxmap.methods.build_estimator` builds. Inversion, Wiener filter,
 DeepMass and the diffusion and Gibbs samples of the learned posterior are pure. Every device runs
 the program of one patch, compiled for itself alone, and they run at the same time, since JAX does
-not wait for a result before the next call. So a patch comes out the same bit for bit, however many
-devices there are. One program over all of them (``shard_map``) would be compiled once instead of
-once for each, but XLA then also partitions it, and what it fuses depends on their number: results
-of the learned posterior differed by 1e-15 of their size. Other estimators work on the host, one
-patch after the other.
+not wait for a result before the next call. So a patch comes out the same bit for
+bit (but for ``--no-deterministic``), however many devices there are. One program over all of them
+(``shard_map``) would be compiled once instead of once for each, but XLA then also partitions it,
+and what it fuses depends on their number: results of the learned posterior differed by 1e-15 of
+their size. Other estimators work on the host, one patch after the other.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "deepmass-survey": lambda: SurveyDeepMass(survey_denoiser(), margin=4),
     "dlposterior": lambda: SampledPosterior(denoiser(), Diffusion(2), 2, margin=4, chunk=2),
     "dlposterior-gibbs": lambda: SampledPosterior(
-        spectrum(), Gibbs(8, 2, Diffusion(2)), 2, margin=4, chunk=2
+        spectrum(), Gibbs(8, Diffusion(2)), 2, margin=4, chunk=2
     ),
     "dlposterior-hmc": lambda: SampledPosterior(spectrum(), Annealed(SHORT), 2, margin=4, chunk=2),
     "dlposterior-map": lambda: MaximumPosterior(denoiser(), margin=4, num_levels=2),
