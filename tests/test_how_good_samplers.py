@@ -82,6 +82,20 @@ def test_samplers_on_posteriors_that_are_known():
     )
 
 
+def test_gibbs_is_calibrated_on_few_skies():
+    report = results("calibration_gibbs")["gibbs"]
+    assert (report["num_fields"], report["num_samples"]) == (6, 9)
+    lines = report["lines"]
+    observed, masked, skewness = (
+        "{value:.3f} ± {error:.3f}".format(**lines[name])
+        for name in ("std/error, observed", "std/error, masked", "skewness, samples/truth")
+    )
+    assert f"is {observed} in observed and {masked} in masked pixels, and all coverages" in PAGE
+    assert f"they are too skewed ({skewness} of the truth)" in PAGE
+    covered = [line for name, line in lines.items() if name.endswith(" %")]
+    assert len(covered) > 30 and all(line["verdict"] == "pass" for line in covered)
+
+
 def test_the_mean_of_samples_is_that_of_the_denoiser():
     gap = results("number_of_samples")["one_shot_gap"]
     said = f"beyond chance is {gap['value'] ** 0.5:.3f} of the spread (mean square {pm(gap, 4)};"
