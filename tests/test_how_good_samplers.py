@@ -270,3 +270,13 @@ def test_power_of_the_lensing_in_cosmos():
     assert f"COSMOS itself has {pm(whole, 2)} of the power" in NOT
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"COSMOS has {pm(whole, 2)}." in changelog
+
+
+def test_one_thread_gives_the_same_bits_and_costs_nothing():
+    path = ROOT / "experiments" / "benchmarks" / "results" / "deterministic.json"
+    rows = json.loads(path.read_text())["rows"]
+    assert all(row["different_maps_of_one_thread"] == 1 for row in rows)
+    assert max(row["different_maps"] for row in rows) > 1, "the control"
+    for row in rows:
+        least, most = row["times_slower"]["quartiles"]
+        assert least <= 1 <= most, "what page exact_and_approximate says cannot be measured"
