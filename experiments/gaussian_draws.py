@@ -39,7 +39,7 @@ def eps(key: jax.Array, data: ShearMap, prior: GaussianPrior, num_steps: int) ->
 
 
 def eps_quotient(data: ShearMap, prior: GaussianPrior, num_steps: int) -> Covariance:
-    """v^T T (C + s^2) T^T v."""
+    """v^T T (C + s^2) T^T v; the first evaluation makes the mean, not the spread."""
     nothing = replace(data, shear=jnp.zeros_like(data.shear))
     covariance = covariance_of(data.weight, prior, data.grid)
     power = prior.amplitude**2
@@ -47,7 +47,7 @@ def eps_quotient(data: ShearMap, prior: GaussianPrior, num_steps: int) -> Covari
     denoise = posterior_denoiser(gaussian_mean(prior, data.grid), nothing)
 
     def path(start: jax.Array) -> jax.Array:
-        return integrate(denoise, start, noise_levels(num_steps, LARGEST), variance)
+        return integrate(denoise, start, noise_levels(num_steps - 1, LARGEST), variance)
 
     def quotient(vector: jax.Array) -> jax.Array:
         back = jax.linear_transpose(path, vector)(vector)[0]

@@ -52,7 +52,7 @@ def main() -> None:
     )
     denoiser, domain, _ = read_denoiser(options.weights)
     key = jax.random.key(options.seed)
-    num = 4 if options.quick else 64
+    num = 4 if options.quick else 400
     case = read_case(real_data(options) / "ktng" / "table1.npz")
     result = SampledPosterior(denoiser, num_samples=num, domain=domain, margin=0)(key, case.shear)
     benchmark = on_benchmark(case, result)

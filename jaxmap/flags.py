@@ -100,7 +100,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num-steps",
         type=whole,
-        help="eps: network evaluations per sample (default 9); gibbs: sweeps (default 16)",
+        help="eps: network evaluations per sample (default 10); gibbs: sweeps (default 16)",
     )
 
 

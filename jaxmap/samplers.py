@@ -70,19 +70,20 @@ class Diffusion:
     """Reverse diffusion under the exact posterior score of a denoiser (`sample_diffusion`).
 
     Args:
-        num_steps: evaluations of the prior per sample.
-        largest: noise of the start; well above the convergence of clusters.
+        num_steps: evaluations of the prior per sample, the first of the data alone, which samples
+            drawn at once share.
+        largest: noise of the start.
 
     Raises:
         ValueError: for fewer than 2 steps, or a start at no noise.
     """
 
-    num_steps: int = 9
+    num_steps: int = 10
     largest: float = 2.0
 
     def __post_init__(self) -> None:
         if self.num_steps < 2:
-            raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more (9 is right)")
+            raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more (10 is right)")
         if not self.largest > 0.1:
             raise ValueError(f"largest is {self.largest}; expected more than 0.1 (2 is right)")
 

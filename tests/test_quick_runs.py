@@ -46,6 +46,18 @@ def test_integrator(shared, tmp_path):
 
 
 @pytest.mark.release
+def test_diffusion_start(shared, tmp_path):
+    """About the Wiener mean the denoiser's answers are further from those for true skies."""
+    figures = run("diffusion_start", shared, tmp_path)
+    assert_as_full("diffusion_start", figures, tmp_path)
+    off = {
+        name: np.mean(np.abs(np.array(row["value"]) - 1))
+        for name, row in figures["denoiser_over_ideal"].items()
+    }
+    assert all(off[f"the learned mean, s = {s}"] < off[f"the Wiener mean, s = {s}"] for s in (1, 3))
+
+
+@pytest.mark.release
 def test_shear_power(shared, tmp_path):
     """Skies of the prior have its power, far from what is left of them with a wrong sign."""
     figures = run("shear_power", shared, tmp_path)

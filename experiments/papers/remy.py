@@ -84,7 +84,7 @@ def _annealing(figures: Any) -> str:
 
 
 def _gaussian(figures: Any) -> str:
-    row = figures["samplers"]["eps, 9 evaluations"]
+    row = figures["samplers"]["eps, 10 evaluations"]
     return (
         f"std over exact {row['std_observed']['value']:.4f} (observed), "
         f"{row['std_masked']['value']:.4f} (masked); bias in std "
@@ -119,7 +119,7 @@ ITEMS: list[Item] = [
          ("posterior.json", "posterior_table1.png"), "error over std 1.16 (digitised)",
          lambda f: "error over std "
          f"{1 / f['table1']['mean_of_samples']['std_over_error']:.2f}",
-         f"{EPS}; 64 samples where the paper has 400"),
+         EPS),
     Item("Fig. 8, heights of filtered clusters", "cluster_detection.py",
          ("cluster_detection.json", "cluster_detection.png"),
          "the lower the mass, the nearer to the background", _fig8,
@@ -172,5 +172,5 @@ ITEMS: list[Item] = [
          "train experiments/training/gan_benchmark.toml --out runs/gan`"),
     Item("Table 1, mean of posterior samples", "posterior.py", ("posterior.json",),
          "2.16e-2, 0.68", lambda f: _score(f["table1"]["mean_of_samples"]),
-         "64 samples where the paper has 400; " + NOISE + EPS),
+         NOISE + EPS),
 ]  # fmt: skip

@@ -23,7 +23,6 @@ from jaxmap.sampler_prior import (
     prior_on,
 )
 from jaxmap.samplers import Draws
-from jaxmap.sampling.diffusion import noise_levels
 
 
 @dataclass(frozen=True)
@@ -86,5 +85,5 @@ def _maximise(
     prior: SamplerPrior, data: ShearMap, num_levels: int, largest: float, least: float
 ) -> tuple[jax.Array, jax.Array]:
     gaussian = gaussian_part(prior, data.grid)
-    levels = noise_levels(num_levels, largest, least, dtype=gaussian.variance.dtype)
+    levels = jnp.geomspace(largest, least, num_levels, dtype=gaussian.variance.dtype)
     return most_probable(posterior_mean(prior, data.grid), gaussian, data, levels)

@@ -22,11 +22,26 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """``(field, level) -> mean of the clean field``, shape ``(ny, nx)``."""
 
 
+_EXPONENT = 7.0
+
+
 def noise_levels(
-    num_steps: int, largest: float = 2.0, least: float = 5e-3, dtype: Any = float
+    num_steps: int, largest: float = 2.0, least: float = 6e-3, dtype: Any = float
 ) -> jax.Array:
-    """Levels from ``largest`` to ``least``, in equal logarithmic steps, shape ``(num_steps,)``."""
-    return jnp.geomspace(largest, least, num_steps, dtype=dtype)
+    r"""Levels from ``largest`` to ``least``, shape ``(num_steps,)``.
+
+    .. math:: s_i = \Big(s_0^{1/7} + \tfrac{i}{n-1} (s_{n-1}^{1/7} - s_0^{1/7})\Big)^7
+
+    Closer together where noise is large, for there peaks take shape: in equal logarithmic steps
+    nine leave samples 1 % too little power, so a fourth of that (`experiments/integrator.py`).
+
+    References:
+        Karras et al. (2022), arXiv:2206.00364, Eq. 5.
+    """
+    roots = jnp.linspace(
+        largest ** (1 / _EXPONENT), least ** (1 / _EXPONENT), num_steps, dtype=dtype
+    )
+    return roots**_EXPONENT
 
 
 def integrate(
