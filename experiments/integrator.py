@@ -21,14 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from common import arguments, save
 from cosmos_fields import cosmos_fields
+from diffusion_start import end, parts
 
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import Denoiser
 from jaxmap.denoiser_files import read_denoiser
-from jaxmap.gaussian_posterior import gaussian_fluctuation
-from jaxmap.posterior import information_of, learned_mean, posterior_denoiser
-from jaxmap.sampler_prior import gaussian_part
-from jaxmap.sampling.diffusion import integrate, noise_levels
+from jaxmap.sampling.diffusion import noise_levels
 
 SIDE, FIELDS, SAMPLES = 360, 6, 2
 LARGEST, LEAST, EXACT = 2.0, 6e-3, 72
@@ -56,7 +54,8 @@ def main() -> None:
         starts = [begin(one, denoiser, data) for one in keys]
 
         def draw(levels: jax.Array) -> np.ndarray:
-            return np.stack([end(start, denoiser, data, levels) for start in starts]).astype(float)  # noqa: B023
+            found = [end(start, levels, denoiser, data) for start in starts]  # noqa: B023
+            return np.stack(found).astype(float)
 
         exact = draw(noise_levels(EXACT))
         for name, levels in CASES.items():
@@ -84,21 +83,10 @@ def main() -> None:
     save(options, "integrator", figures)
 
 
-@jax.jit
 def begin(key: jax.Array, denoiser: Denoiser, data: ShearMap) -> jax.Array:
     """Where `jaxmap.posterior.sample_diffusion` starts."""
-    key_start, key_noise = jax.random.split(key)
-    centre = learned_mean(denoiser, data.grid)(information_of(data), data.weight)
-    fluctuation, _ = gaussian_fluctuation(key_start, data, gaussian_part(denoiser, data.grid))
-    return centre + fluctuation + LARGEST * jax.random.normal(key_noise, data.grid.shape)
-
-
-@jax.jit
-def end(start: jax.Array, denoiser: Denoiser, data: ShearMap, levels: jax.Array) -> jax.Array:
-    """Where it ends."""
-    power = gaussian_part(denoiser, data.grid).amplitude ** 2
-    denoise = posterior_denoiser(learned_mean(denoiser, data.grid), data)
-    return integrate(denoise, start, levels, power / (1 + power * jnp.mean(data.weight)))
+    _, learned, fluctuation, white = parts(key, denoiser, data)
+    return learned + fluctuation + LARGEST * white
 
 
 def power(samples: np.ndarray, band: np.ndarray) -> np.ndarray:
