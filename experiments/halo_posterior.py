@@ -90,7 +90,7 @@ def main() -> None:
         f"eps, {n} evaluations": {"evaluations": n, **judged(partial(eps, num_steps=n), *case)}
         for n in (5, 8, 12)
     }
-    for n in (5, 10):
+    for n in (5, 12):
         rows[f"gibbs, {SWEEPS} sweeps of {n} from eps"] = {
             "evaluations": 8 + SWEEPS * n,
             **judged(partial(gibbs, num_steps=n), *case),

@@ -93,14 +93,15 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         "--sampler",
         choices=SAMPLERS,
         default="eps",
-        help="dlposterior: eps, diffusion with the exact posterior score (default); gibbs, a slow "
-        "reference; hmc, annealed HMC with the schedule of Remy et al. (hours on a CPU); hmc-fast, "
-        "the same preconditioned; map, the most probable map instead of samples",
+        help="dlposterior: eps, diffusion with the exact posterior score (default); gibbs, slow, "
+        "exact for a known prior; hmc, annealed HMC with the schedule of Remy et al. (hours on a "
+        "CPU); hmc-fast, the same preconditioned; map, the most probable map instead of samples",
     )
     group.add_argument(
         "--num-steps",
         type=whole,
-        help="eps: network evaluations per sample (default 10); gibbs: sweeps (default 16)",
+        help="eps: network evaluations per sample, one of them shared by all (default 10); gibbs: "
+        "sweeps (default 16)",
     )
 
 

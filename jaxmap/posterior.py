@@ -101,20 +101,24 @@ def sample_diffusion(
     References:
         Mammadov et al. (2026), arXiv:2606.17048.
     """
-    return sample_diffusion_watched(key, mean, prior, data, num_steps, largest)[0]
+    centre = mean(information_of(data), data.weight)
+    return sample_diffusion_watched(key, centre, mean, prior, data, num_steps, largest)[0]
 
 
 def sample_diffusion_watched(
     key: jax.Array,
+    centre: jax.Array,
     mean: Mean,
     prior: GaussianPrior,
     data: ShearMap,
     num_steps: int = 10,
     largest: float = 2.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """`sample_diffusion`, and whether the sample was finite after each level, ``(n - 1,)``."""
+    """`sample_diffusion`, and whether the sample was finite after each level, ``(n - 1,)``.
+
+    ``centre`` is the learned mean of the data, which all samples share.
+    """
     key_start, key_noise = jax.random.split(key)
-    centre = mean(information_of(data), data.weight)
     fluctuation, _ = gaussian_fluctuation(key_start, data, prior)
     white = jax.random.normal(key_noise, data.grid.shape, centre.dtype)
     power = prior.amplitude**2
@@ -177,7 +181,7 @@ def gibbs_sweep(
     mean: Mean,
     prior: GaussianPrior,
     data: ShearMap,
-    num_steps: int = 10,
+    num_steps: int = 12,
     largest: float = 2.0,
 ) -> jax.Array:
     r"""One sweep of messenger Gibbs sampling: exact in the limit, whatever the mask and noise.

@@ -18,7 +18,7 @@ from jaxmap.annealed_posterior import AnnealedPosterior, FourierPreconditioner
 from jaxmap.catalog import ShearMap
 from jaxmap.likelihood import ShearLikelihood
 from jaxmap.operators import convergence_from_shear
-from jaxmap.posterior import gibbs_sweep, sample_diffusion, sample_diffusion_watched
+from jaxmap.posterior import gibbs_sweep, information_of, sample_diffusion_watched
 from jaxmap.sampler_prior import SamplerPrior, gaussian_part, posterior_mean, prior_score
 from jaxmap.sampling import hmc
 from jaxmap.sampling.annealing import sample_annealed
@@ -39,7 +39,8 @@ class Draws(NamedTuple):
 
     Attributes:
         samples: convergence, shape ``(n, ny, nx)``.
-        statistics: arrays of shape ``(n, ...)`` by name; ``evaluations`` of the prior among them.
+        statistics: arrays of shape ``(n, ...)`` by name; ``evaluations`` of the prior among them,
+            those that all samples share counted for sample 0.
         finite: by what a step is called, whether samples were finite after each, ``(n, steps)``.
     """
 
@@ -56,13 +57,15 @@ class Draws(NamedTuple):
         return ""
 
 
+Draw = Callable[[jax.Array, jax.Array], Draws]
+"""``(key, numbers) -> Draws``: the samples of these numbers, shape ``(n,)``."""
+
+
 class Sampler(Protocol):
     """Draws samples of a posterior."""
 
-    def draw(
-        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
-    ) -> Draws:
-        """The samples of these numbers, shape ``(n,)``, of data on a periodic grid."""
+    def prepare(self, prior: SamplerPrior, data: ShearMap) -> Draw:
+        """What draws samples, of data on a periodic grid; what they share is computed here."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ class Diffusion:
     """Reverse diffusion under the exact posterior score of a denoiser (`sample_diffusion`).
 
     Args:
-        num_steps: evaluations of the prior per sample, the first of the data alone, which samples
-            drawn at once share.
+        num_steps: evaluations of the prior per sample, the first of the data alone, which all
+            samples share.
         largest: noise of the start.
 
     Raises:
@@ -87,18 +90,23 @@ class Diffusion:
         if not self.largest > 0.1:
             raise ValueError(f"largest is {self.largest}; expected more than 0.1 (2 is right)")
 
-    def draw(
-        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
-    ) -> Draws:
-        """See `Sampler.draw`."""
-        samples, finite = _diffusion(_keys(key, numbers), prior, data, self)
-        evaluations = jnp.full(len(numbers), self.num_steps)
-        return Draws(samples, {"evaluations": evaluations}, {"level": finite})
+    def prepare(self, prior: SamplerPrior, data: ShearMap) -> Draw:
+        """See `Sampler.prepare`."""
+        centre = _centre(prior, data)
+
+        def draw(key: jax.Array, numbers: jax.Array) -> Draws:
+            samples, finite = _diffusion(_keys(key, numbers), centre, prior, data, self)
+            evaluations = jnp.where(numbers == 0, self.num_steps, self.num_steps - 1)
+            return Draws(samples, {"evaluations": evaluations}, {"level": finite})
+
+        return draw
 
 
 @dataclass(frozen=True)
 class Gibbs:
     """Messenger Gibbs sampling: exact in the limit of many sweeps and steps (`gibbs_sweep`).
+
+    That holds for an exact prior: errors of a learned one add up along the chain.
 
     Every sample is the end of a chain of its own, which starts from a sample of `Diffusion`; the
     power of its maps along the chain tells whether the start is forgotten
@@ -106,31 +114,37 @@ class Gibbs:
 
     Args:
         num_sweeps: of a chain.
-        path: the diffusion of the data where a chain starts, and of the messenger in every sweep.
+        path: the diffusion of the data where a chain starts, and of the messenger in every sweep;
+            finer than the default of samples, for what it lacks adds up along the chain.
 
     Raises:
         ValueError: for fewer than 8 sweeps.
     """
 
     num_sweeps: int = 16
-    path: Diffusion = Diffusion()
+    path: Diffusion = Diffusion(12)
 
     def __post_init__(self) -> None:
         if self.num_sweeps < 8:
             raise ValueError(f"num_sweeps is {self.num_sweeps}; expected 8 or more")
 
-    def draw(
-        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
-    ) -> Draws:
-        """See `Sampler.draw`; with ``log_power``, ``(n, num_sweeps, NUM_BANDS)``, of the chains."""
-        samples, log_power = _gibbs(_keys(key, numbers), prior, data, self)
-        evaluations = (1 + self.num_sweeps) * self.path.num_steps
-        return Draws(
-            samples,
-            {"evaluations": jnp.full(len(numbers), evaluations), "log_power": log_power},
-            # A map that is not finite has no finite mode; a band without modes never has any.
-            {"sweep": jnp.any(jnp.isfinite(log_power), axis=-1)},
-        )
+    def prepare(self, prior: SamplerPrior, data: ShearMap) -> Draw:
+        """See `Sampler.prepare`; draws have the ``log_power`` of their chains too, of shape
+        ``(n, num_sweeps, NUM_BANDS)``."""
+        centre = _centre(prior, data)
+        most = (1 + self.num_sweeps) * self.path.num_steps
+
+        def draw(key: jax.Array, numbers: jax.Array) -> Draws:
+            samples, log_power = _gibbs(_keys(key, numbers), centre, prior, data, self)
+            evaluations = jnp.where(numbers == 0, most, most - 1)
+            return Draws(
+                samples,
+                {"evaluations": evaluations, "log_power": log_power},
+                # A map that is not finite has no finite mode; a band without modes never has any.
+                {"sweep": jnp.any(jnp.isfinite(log_power), axis=-1)},
+            )
+
+        return draw
 
 
 @dataclass(frozen=True)
@@ -152,14 +166,17 @@ class Annealed:
     settings: AnnealingSettings = PAPER
     precondition: bool = False
     progress: Callable[[Iterable[Any]], Iterable[Any]] = field(
-        default=lambda run: run, compare=False
+        default=lambda run: run, compare=False, repr=False
     )
 
-    def draw(
-        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
+    def prepare(self, prior: SamplerPrior, data: ShearMap) -> Draw:
+        """See `Sampler.prepare`; draws have ``finished`` and ``sigma`` too, where chains ended,
+        and their mean ``acceptance``."""
+        return partial(self._draw, prior, data)
+
+    def _draw(
+        self, prior: SamplerPrior, data: ShearMap, key: jax.Array, numbers: jax.Array
     ) -> Draws:
-        """See `Sampler.draw`; with ``finished`` and ``sigma``, where chains ended, and their mean
-        ``acceptance``."""
         key_start, key_chain = jax.random.split(key)
         gaussian = gaussian_part(prior, data.grid)
         score = AnnealedPosterior(ShearLikelihood(data), prior_score(prior, data.grid))
@@ -196,15 +213,21 @@ def _keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
     return jax.vmap(partial(jax.random.fold_in, key))(numbers)
 
 
+@jax.jit
+def _centre(prior: SamplerPrior, data: ShearMap) -> jax.Array:
+    """The learned mean of the data, about which paths start."""
+    return posterior_mean(prior, data.grid)(information_of(data), data.weight)
+
+
 @partial(jax.jit, static_argnames="sampler")
 def _diffusion(
-    keys: jax.Array, prior: SamplerPrior, data: ShearMap, sampler: Diffusion
+    keys: jax.Array, centre: jax.Array, prior: SamplerPrior, data: ShearMap, sampler: Diffusion
 ) -> tuple[jax.Array, jax.Array]:
     mean, gaussian = posterior_mean(prior, data.grid), gaussian_part(prior, data.grid)
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         return sample_diffusion_watched(
-            key, mean, gaussian, data, sampler.num_steps, sampler.largest
+            key, centre, mean, gaussian, data, sampler.num_steps, sampler.largest
         )
 
     return jax.vmap(one)(keys)
@@ -212,7 +235,7 @@ def _diffusion(
 
 @partial(jax.jit, static_argnames="sampler")
 def _gibbs(
-    keys: jax.Array, prior: SamplerPrior, data: ShearMap, sampler: Gibbs
+    keys: jax.Array, centre: jax.Array, prior: SamplerPrior, data: ShearMap, sampler: Gibbs
 ) -> tuple[jax.Array, jax.Array]:
     mean, gaussian = posterior_mean(prior, data.grid), gaussian_part(prior, data.grid)
     ell = data.grid.ell(gaussian.variance.dtype)
@@ -222,7 +245,7 @@ def _gibbs(
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         key_start, key_chain = jax.random.split(key)
-        start = sample_diffusion(key_start, mean, gaussian, data, *path)
+        start, _ = sample_diffusion_watched(key_start, centre, mean, gaussian, data, *path)
 
         def sweep(field: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
             key_sweep = jax.random.fold_in(key_chain, number)

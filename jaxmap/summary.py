@@ -201,7 +201,8 @@ def _describe_samples(result: MassMap) -> str:
     figures = result.diagnostics
     text = f"{len(result.samples)} posterior samples drawn"
     if "network_evaluations_per_sample" in figures:
-        text += f", {figures['network_evaluations_per_sample']:.0f} evaluations of the prior each"
+        evaluations = f"{figures['network_evaluations_per_sample']:.1f}".removesuffix(".0")
+        text += f", {evaluations} evaluations of the prior each"
     if "chi2_per_pixel" in figures:
         text += f"; chi2 per observed component {figures['chi2_per_pixel']:.4f}"
     return text + "."

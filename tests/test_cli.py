@@ -187,7 +187,7 @@ def test_learned_posterior_from_the_command_line(catalog, weights, tmp_path, cap
     command = ["map", str(catalog), *flags, "--num-steps", "3", "--null-tests", "0"]
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     said = capsys.readouterr().out
-    assert "6 posterior samples drawn, 3 evaluations of the prior each" in said
+    assert "6 posterior samples drawn, 2.2 evaluations of the prior each" in said
     out = tmp_path / "parts"
     process = subprocess.Popen(
         [sys.executable, "-c", HEEDFUL, *command, "--out", str(out)], stderr=subprocess.PIPE
@@ -205,7 +205,7 @@ def test_learned_posterior_from_the_command_line(catalog, weights, tmp_path, cap
     whole, parts = (read_mass_map(tmp_path / name / "mass_map.fits") for name in ("whole", "parts"))
     assert whole.grid.pixel_arcmin == 1.5
     np.testing.assert_allclose(parts.convergence, whole.convergence, atol=1e-12)
-    assert parts.diagnostics["network_evaluations_per_sample"] == 3
+    assert parts.diagnostics["network_evaluations_per_sample"] == pytest.approx(2 + 1 / 6)
     names = ["config.toml", "mass_map.fits", "mass_map.png", "samples.nc"]
     assert sorted(path.name for path in out.iterdir()) == names
 

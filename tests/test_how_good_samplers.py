@@ -76,9 +76,9 @@ def test_samplers_on_posteriors_that_are_known():
     }
     assert f"off by {pm(halo['eps, 8 evaluations'])} with eight" in PAGE
     assert f"{pm(halo['eps, 12 evaluations'])} with twelve" in PAGE
-    few, ten = (halo[f"gibbs, 8 sweeps of {number} from eps"] for number in (5, 10))
-    assert f"ten evaluations each, it is {pm(ten)}, with five {pm(few)}." in PAGE
-    assert Gibbs().path.num_steps == 10, "the default"
+    few, twelve = (halo[f"gibbs, 8 sweeps of {number} from eps"] for number in (5, 12))
+    assert f"twelve evaluations each, it is {pm(twelve)}, with five {pm(few)}." in PAGE
+    assert Gibbs().path.num_steps == 12, "the default"
     assert f"(exact draws: {pm(halo['exact draws (floor of the errors)'])};" in PAGE
     assert f"on {results('halo_posterior')['surveys']} surveys" in PAGE
     assert (
@@ -87,8 +87,9 @@ def test_samplers_on_posteriors_that_are_known():
     )
 
 
-def test_gibbs_is_calibrated_on_few_skies():
-    report = results("calibration_gibbs")["gibbs"]
+def test_gibbs_beside_eps_on_few_skies():
+    figures = results("calibration_gibbs")
+    report = figures["gibbs"]
     assert (report["num_fields"], report["num_samples"]) == (6, 9)
     lines = report["lines"]
     observed, masked, skewness = (
@@ -96,7 +97,14 @@ def test_gibbs_is_calibrated_on_few_skies():
         for name in ("std/error, observed", "std/error, masked", "skewness, samples/truth")
     )
     assert f"is {observed} in observed and {masked} in masked pixels, and all coverages" in PAGE
-    assert f"they are too skewed ({skewness} of the truth)" in PAGE
+    assert f"too strong: their skewness is {skewness} of the truth's" in PAGE
+    beside = figures["eps_beside_gibbs"]["lines"]["skewness, samples/truth"]
+    assert f"(there {pm(beside)} of the truth's)" in PAGE
+    more = figures["beyond_eps"]
+    assert f"and {pm(more['skewness'])} larger than that of `eps` on the same skies" in PAGE
+    powers = [pm(more[f"power, ell {band}"]) for band in ("1168-2776", "2776-6596")]
+    assert f"their power {' and '.join(powers)} larger at ℓ 1168 to 2776 and to 6596" in PAGE
+    assert more["skewness"]["value"] > 5 * more["skewness"]["error"]
     covered = [line for name, line in lines.items() if name.endswith(" %")]
     assert len(covered) > 30 and all(line["verdict"] == "pass" for line in covered)
 

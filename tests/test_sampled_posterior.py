@@ -25,7 +25,7 @@ from jaxmap.methods import build_sampler
 from jaxmap.networks.score_unet import ScoreUNet, initialise_score
 from jaxmap.networks.unet import ResidualUNet, initialise
 from jaxmap.prior import GaussianPrior
-from jaxmap.samplers import Annealed, Diffusion, Draws, Gibbs
+from jaxmap.samplers import Annealed, Diffusion, Draw, Draws, Gibbs
 from jaxmap.sampling.schedule import PRECONDITIONED
 from jaxmap.spectra import mode_variance
 
@@ -65,7 +65,7 @@ def test_samples_of_a_gaussian_prior_are_wieners(data, spectrum):
     assert abs(squares.mean() - 1) < 5 * error < abs(1.05**2 - 1)
     np.testing.assert_allclose(found.b_mode, exact.b_mode, atol=1e-6)
     assert abs(found.diagnostics["chi2_per_pixel"] - 1) < 0.2
-    assert found.diagnostics["network_evaluations_per_sample"] == 8
+    assert found.diagnostics["network_evaluations_per_sample"] == pytest.approx(7 + 1 / num)
 
 
 @pytest.mark.slow
@@ -114,7 +114,10 @@ class Counting:
         self.asked: list[int] = []
         self.stop_at, self.finished = stop_at, finished
 
-    def draw(self, key: jax.Array, numbers: jax.Array, prior: Any, data: ShearMap) -> Draws:
+    def prepare(self, prior: Any, data: ShearMap) -> Draw:
+        return partial(self.draw, data)
+
+    def draw(self, data: ShearMap, key: jax.Array, numbers: jax.Array) -> Draws:
         if int(numbers[0]) >= self.stop_at:
             raise Stopped
         self.asked += [int(number) for number in numbers]
@@ -156,9 +159,12 @@ class Noise:
 
     std: float = 1.0
 
-    def draw(self, key: jax.Array, numbers: jax.Array, prior: Any, data: ShearMap) -> Draws:
-        draws = Counting().draw(key, numbers, prior, data)
-        return draws._replace(samples=self.std * draws.samples)
+    def prepare(self, prior: Any, data: ShearMap) -> Draw:
+        def draw(key: jax.Array, numbers: jax.Array) -> Draws:
+            draws = Counting().draw(data, key, numbers)
+            return draws._replace(samples=self.std * draws.samples)
+
+        return draw
 
 
 def test_samples_of_other_data_are_not_taken_for_these(spectrum, data, tmp_path):

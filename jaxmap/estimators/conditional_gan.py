@@ -17,7 +17,7 @@ from jaxmap.estimators.sampled import SampledPosterior
 from jaxmap.generator import Generator, generate
 from jaxmap.massmap import MassMap
 from jaxmap.sampler_prior import SamplerPrior
-from jaxmap.samplers import Draws
+from jaxmap.samplers import Draw, Draws
 from jaxmap.trained_survey import TrainedSurvey, warn_of_survey
 
 
@@ -31,13 +31,15 @@ class GeneratorSampler:
 
     generator: Generator
 
-    def draw(
-        self, key: jax.Array, numbers: jax.Array, prior: SamplerPrior, data: ShearMap
-    ) -> Draws:
-        """The samples of these numbers, shape ``(n,)``, of data on a periodic grid."""
+    def prepare(self, prior: SamplerPrior, data: ShearMap) -> Draw:
+        """See `jaxmap.samplers.Sampler.prepare`."""
         del prior
-        samples = _generate(self.generator, key, numbers, data)
-        return Draws(samples, {"evaluations": jnp.ones(numbers.shape)})
+
+        def draw(key: jax.Array, numbers: jax.Array) -> Draws:
+            samples = _generate(self.generator, key, numbers, data)
+            return Draws(samples, {"evaluations": jnp.ones(numbers.shape)})
+
+        return draw
 
 
 @dataclass(frozen=True)

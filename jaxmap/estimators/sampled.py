@@ -134,11 +134,12 @@ class SampledPosterior:
     ) -> None:
         """Draw what is not there yet."""
         chunk = self.chunk or (1 if jax.default_backend() == "cpu" else 8)
+        draw = self.sampler.prepare(prior, padded)
         if store.done:
             log.info("going on after %d samples of an earlier run", store.done)
         for start in self.progress(range(store.done, self.num_samples, chunk)):
             # The last chunk is filled up so that one compiled program serves all.
-            draws = self.sampler.draw(key, start + jnp.arange(chunk), prior, padded)
+            draws = draw(key, start + jnp.arange(chunk))
             measured = _measured(draws, padded, margin)
             # Where even the size of the data overflows, solvers end at once, with zeros.
             whole = all(np.isfinite(measured[name]).all() for name in ("samples", "chi2"))
@@ -230,7 +231,7 @@ def mixing_of(log_power: np.ndarray) -> np.ndarray:
     """R-hat of the power in bands over the second half of chains; warns where it is high.
 
     Args:
-        log_power: of `jaxmap.samplers.Gibbs.draw`, shape ``(num_chains, num_sweeps, num_bands)``.
+        log_power: of `jaxmap.samplers.Gibbs`, shape ``(num_chains, num_sweeps, num_bands)``.
     """
     rhat = gelman_rubin(log_power[:, log_power.shape[1] // 2 :])
     # NaN where the data leave a band no freedom: all chains are then the same.

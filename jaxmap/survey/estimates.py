@@ -170,9 +170,10 @@ def _sampled(
 ) -> Maps:
     padded, taken = pad_shear(shear, margin)
     prior = prior_on(source, padded.grid)
+    draw = sampler.prepare(prior, padded)
 
     def sample(number: jax.Array) -> Maps:
-        draws = sampler.draw(key, number[None], prior, padded)
+        draws = draw(key, number[None])
         whole = draws.samples[0]
         found = {"samples": inner(whole, taken), "chi2": chi2_per_pixel(whole, padded)}
         if "log_power" in draws.statistics:
