@@ -239,7 +239,11 @@ def test_calibration_with_more_evaluations():
     assert f"--steps 12`) the skewness is {skewness}, its ranks are no better, TARP" in PAGE
     assert lines["skewness"]["verdict"] == "fail"
     off = lines["TARP, pixels"]["value"]
-    assert f"is off by {off:.3f} and the power in the highest band {highest}; the" in PAGE
+    assert f"is off by {off:.3f} and the power in the highest band {highest}: there" in PAGE
+    integrator = json.loads((ROOT / "experiments/results/integrator.json").read_text())
+    assert integrator["bands"][5] == 19200
+    added = 100 * (integrator["by_levels"]["9"]["power"][5] - 1)
+    assert f"above ℓ 19 200, the integrator adds {added:.1f} % with 10, which hides" in PAGE
     unlike = {name for name, line in lines.items() if line["verdict"] != "pass"}
     assert unlike == {"skewness", "TARP, pixels"}
 
