@@ -45,7 +45,7 @@ def test_chains_under_the_learned_prior():
             assert gap["square_gap_observed"] < gap["square_gap_of_chance_observed"], "means agree"
         assert abs(pairs["eps and gibbs"]["std_ratio_observed"] - 1) < 0.01, "within 1 %"
         ratios = [pairs[f"{one} and hmc-fast"]["std_ratio_observed"] for one in ("eps", "gibbs")]
-        wide.append("{:.0f} to {:.0f} %".format(*(100 * (ratio - 1) for ratio in sorted(ratios))))
+        wide.append("{:.1f} to {:.1f} %".format(*(100 * (ratio - 1) for ratio in sorted(ratios))))
     assert f"`hmc-fast` is {wide[0]} larger on 192² and {wide[1]} on 360²" in NOT
     chains = results("prior_chains")
     grown = {}
