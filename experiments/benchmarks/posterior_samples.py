@@ -66,7 +66,7 @@ def main() -> None:
             str(row["size"]),
             str(row["batch"]),
             f"{row['seconds_per_sample']:.3g}",
-            f"{row['evaluations_per_sample']:.0f}",
+            f"{row['evaluations_per_sample']:.4g}",
             f"{row['peak_bytes'] / 1e6:.0f}",
             f"{(row['peak_bytes'] - row['peak_bytes_before']) / 1e6:.0f}",
         )
