@@ -6,9 +6,10 @@ r"""The heteroscedastic denoiser: posterior mean of a map for any noise, exact G
 
 with the Wiener mean :math:`m_W`, the scale :math:`c` of its error, a network :math:`F_\theta` that
 is zero before training, and a filter :math:`H(\ell) = 1 - e^{-\ell^2\sigma_H^2/2}` that leaves
-scales larger than the network sees at once to the Wiener filter. With v the noise of a survey this
-is the posterior mean of the convergence. With v constant it is the prior's denoiser, and
-:math:`(D - x)/\sigma^2` the score of the prior convolved with :math:`N(0, \sigma^2)`.
+scales larger than the network sees at once to the Wiener filter. What is wrong with the strength of
+a trained network's correction is measured, and put right (`jaxmap.spectral_gain`). With v the noise
+of a survey this is the posterior mean of the convergence. With v constant it is the prior's
+denoiser, and :math:`(D - x)/\sigma^2` the score of the prior convolved with :math:`N(0, \sigma^2)`.
 
 Data enter only through :math:`\Lambda = 1/v` and :math:`b = \mathrm{Re}\, A^\dagger \Lambda t`, all
 that the posterior of a real map depends on.
@@ -30,6 +31,7 @@ from jaxmap.networks.unet import ResidualUNet, evaluate
 from jaxmap.operators import convergence_from_shear, gaussian_smooth, shear_from_convergence
 from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance
+from jaxmap.spectral_gain import SpectralGain
 
 NUM_FEATURES, NUM_CONDITIONS = 3, 3
 _LOCAL_PIXELS = 3.0  # over which the noise around a pixel is averaged, a Gaussian's sigma
@@ -50,6 +52,8 @@ class Denoiser:
             correction grow as they do. None for networks trained without that.
         correction_pixels: :math:`\sigma_H` in pixels. A sampler feels small errors on large scales
             at every level of noise; a mean square error hardly does. None for no filter.
+        gain: what is measured of the trained network's correction afterwards, and put right. None
+            for networks of which it was not.
     """
 
     params: Any
@@ -58,6 +62,7 @@ class Denoiser:
     iterations: int = field(default=12, metadata={"static": True})
     reach: float | None = field(default=4.0, metadata={"static": True})
     correction_pixels: float | None = field(default=24.0, metadata={"static": True})
+    gain: SpectralGain | None = None
 
 
 class Denoised(NamedTuple):
@@ -111,6 +116,8 @@ def denoise(denoiser: Denoiser, information: jax.Array, weight: jax.Array, grid:
     if denoiser.correction_pixels is not None:
         widest = denoiser.correction_pixels * grid.pixel_arcmin
         correction = correction - gaussian_smooth(correction, grid, widest)
+    if denoiser.gain is not None:
+        correction = denoiser.gain.apply(correction, wiener, scale, grid)
     return Denoised(wiener + correction, scale * jnp.exp(log_std), wiener, scale)
 
 

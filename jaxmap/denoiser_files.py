@@ -16,6 +16,7 @@ from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
 from jaxmap.networks.unet import ResidualUNet, initialise
 from jaxmap.networks.weights import above_zero, fitted_to, network_file, write_weights
 from jaxmap.spectra import PowerSpectrum, power_spectrum
+from jaxmap.spectral_gain import TABLES, gain_from
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,13 @@ def write_denoiser(
         "domain": asdict(domain),
         "training": training,
     }
-    spectrum = {"ell": denoiser.spectrum.ell, "c_ell": denoiser.spectrum.c_ell}
-    write_weights(path, {"network": denoiser.params, "spectrum": spectrum}, header)
+    arrays = {
+        "network": denoiser.params,
+        "spectrum": {"ell": denoiser.spectrum.ell, "c_ell": denoiser.spectrum.c_ell},
+    }
+    if denoiser.gain is not None:
+        arrays["gain"] = {name: getattr(denoiser.gain, name) for name in TABLES}
+    write_weights(path, arrays, header)
 
 
 def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dict[str, Any]]:
@@ -89,8 +95,15 @@ def read_denoiser(path: str | Path | None = None) -> tuple[Denoiser, Domain, dic
             lambda key: initialise(network, key, NUM_FEATURES, NUM_CONDITIONS), arrays["network"]
         )
         spectrum = power_spectrum(arrays["spectrum"]["ell"], arrays["spectrum"]["c_ell"])
-        limits = [_if_told(header, name) for name in ("reach", "correction_pixels")]
-        denoiser = Denoiser(params, spectrum, network, iterations_of(header), *limits)
+        denoiser = Denoiser(
+            params,
+            spectrum,
+            network,
+            iterations_of(header),
+            reach=_if_told(header, "reach"),
+            correction_pixels=_if_told(header, "correction_pixels"),
+            gain=gain_from(arrays["gain"]) if "gain" in arrays else None,
+        )
     return denoiser, domain, header
 
 

@@ -20,9 +20,10 @@ from jaxmap.progress import progress_bar
 from jaxmap.spectra import pixel_variance
 from jaxmap.survey_network_files import write_generator, write_survey_denoiser
 from jaxmap.training.denoiser_task import denoiser_task, fresh_denoiser
+from jaxmap.training.gain import measure_gain
 from jaxmap.training.gan_task import fresh_generator, gan_task
 from jaxmap.training.hong_task import clusters_of, draw_examples_of, fresh_hong, hong_task
-from jaxmap.training.loop import CHECKPOINT, LOG, read_log, train
+from jaxmap.training.loop import CHECKPOINT, LOG, Progress, read_log, train
 from jaxmap.training.memory import check_training_memory
 from jaxmap.training.observations import survey_observations
 from jaxmap.training.pictures import (
@@ -97,14 +98,20 @@ def run_train(options: argparse.Namespace) -> int:
         ) from None
     rows = read_log(out)
     record = {**_record(table, rows), "sky": sky_of(settings.source)}
-    say(KEEP[settings.kind](out, params, settings, source, record))
+    bar = _bar_of(options, "measuring its gain", "field")
+    say(KEEP[settings.kind](out, params, settings, source, record, bar))
     draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"), record)
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
 
 
 def keep_denoiser(
-    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+    out: Path,
+    params: Any,
+    settings: Training,
+    source: Source,
+    record: dict[str, Any],
+    progress: Progress,
 ) -> str:
     """Write the weights and pictures of a denoiser; what to say about them."""
     path = out / WEIGHTS["denoiser"]
@@ -112,6 +119,11 @@ def keep_denoiser(
         header = read_denoiser(settings.start)[2]
         record = {**record, "before": {"sha256": header["sha256"], **header["training"]}}
     denoiser = replace(fresh_denoiser(settings, source.spectrum), params=params)
+    if settings.gain_fields:
+        key = jax.random.fold_in(jax.random.key(settings.seed), 5)
+        fields, num = source.training, settings.gain_fields
+        denoiser = measure_gain(denoiser, fields, settings, key, num, progress)
+        record = {**record, "gain_fields": num}
     write_denoiser(path, denoiser, domain_of(settings), record)
     draw_examples(out / "examples.png", denoiser, source.validation, settings, record=record)
     ratios = ", ".join(
@@ -127,7 +139,12 @@ def keep_denoiser(
 
 
 def keep_score(
-    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+    out: Path,
+    params: Any,
+    settings: Training,
+    source: Source,
+    record: dict[str, Any],
+    progress: Progress,
 ) -> str:
     """Write the weights and pictures of a hybrid prior; what to say about them."""
     path = out / WEIGHTS["score"]
@@ -147,7 +164,12 @@ def keep_score(
 
 
 def keep_survey_denoiser(
-    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+    out: Path,
+    params: Any,
+    settings: Training,
+    source: Source,
+    record: dict[str, Any],
+    progress: Progress,
 ) -> str:
     """Write the weights and pictures of a DeepMass for one survey; what to say about them."""
     path = out / WEIGHTS["deepmass-survey"]
@@ -163,7 +185,12 @@ def keep_survey_denoiser(
 
 
 def keep_gan(
-    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+    out: Path,
+    params: Any,
+    settings: Training,
+    source: Source,
+    record: dict[str, Any],
+    progress: Progress,
 ) -> str:
     """Write the weights and pictures of a GAN; what to say about them."""
     path = out / WEIGHTS["gan"]
@@ -182,7 +209,12 @@ def keep_gan(
 
 
 def keep_hong(
-    out: Path, params: Any, settings: Training, source: Source, record: dict[str, Any]
+    out: Path,
+    params: Any,
+    settings: Training,
+    source: Source,
+    record: dict[str, Any],
+    progress: Progress,
 ) -> str:
     """Write the weights and pictures of a network for clusters; what to say about them."""
     path = out / WEIGHTS["hong"]

@@ -31,6 +31,7 @@ from jaxmap.training.sources import sky_of
 
 SMALL = """
 validation_batches = 1
+gain_fields = 4
 validate_every = 2
 checkpoint_every = 2
 [schedule]
@@ -63,7 +64,8 @@ def test_train_writes_weights_log_and_pictures(trained):
     assert [row["step"] for row in rows] == [2, 4] and all("validation" in row for row in rows)
     denoiser, domain, header = read_denoiser(out / "denoiser.npz")
     assert domain.pixel_arcmin == 2.0 and denoiser.network.channels == (4, 8)
-    assert header["training"]["steps"] == 4
+    assert header["training"]["steps"] == 4 and header["training"]["gain_fields"] == 4
+    assert denoiser.gain is not None and np.all(np.isfinite(denoiser.gain.gain))
     assert header["training"]["settings"]["maps"]["pixel_arcmin"] == 2.0
     assert header["training"]["sky"]["cosmology"] == asdict(PLANCK18)
 
@@ -99,6 +101,7 @@ def test_deepmass_maps_a_catalogue(trained, tmp_path, capsys):
 
 GIVEN = """
 validation_batches = 1
+gain_fields = 0
 [schedule]
 num_steps = 2
 [network]

@@ -21,6 +21,7 @@ from jaxmap.networks.checkpoint import read_checkpoint, write_checkpoint
 from jaxmap.networks.optimiser import Schedule, start
 from jaxmap.networks.unet import ResidualUNet, initialise
 from jaxmap.networks.weights import HEADER, read_weights, write_weights
+from jaxmap.spectral_gain import SpectralGain
 
 RNG = np.random.default_rng(0)
 PARAMS = {
@@ -135,17 +136,28 @@ def denoiser(spectrum) -> Denoiser:
 
 def test_denoisers_come_back(tmp_path, denoiser):
     path = tmp_path / "denoiser.npz"
-    denoiser = replace(denoiser, iterations=30, reach=5.5, correction_pixels=11.0)
+    gain = SpectralGain(*map(jnp.asarray, ([-4.0, -3.0], [6.0], [[1.0], [0.5]], [[0.0], [0.25]])))
+    denoiser = replace(denoiser, iterations=30, reach=5.5, correction_pixels=11.0, gain=gain)
     write_denoiser(path, denoiser, DOMAIN, {"steps": 7})
     again, domain, header = read_denoiser(path)
     assert (again.network, domain, header["training"]) == (denoiser.network, DOMAIN, {"steps": 7})
     assert jax.tree.structure(again) == jax.tree.structure(denoiser)  # all settings too
     for one, other in zip(
-        jax.tree.leaves(again.params), jax.tree.leaves(denoiser.params), strict=True
+        jax.tree.leaves((again.params, again.gain)),
+        jax.tree.leaves((denoiser.params, denoiser.gain)),
+        strict=True,
     ):
         assert one.dtype == jnp.zeros(()).dtype
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(again.spectrum.c_ell, np.float32(denoiser.spectrum.c_ell))
+
+
+GAIN = {
+    "log_scale": np.array([-4.0, -3.0]),
+    "log_ell": np.array([6.0]),
+    "gain": np.ones((2, 1)),
+    "leakage": np.zeros((2, 1)),
+}
 
 
 def test_files_that_are_no_denoisers(tmp_path, denoiser):
@@ -161,8 +173,8 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
     }
     write_weights(path, arrays, header)
     old = read_denoiser(path)[0]
-    told = (old.iterations, old.reach, old.correction_pixels)
-    assert told == (12, None, None)  # of files that do not tell
+    told = (old.iterations, old.reach, old.correction_pixels, old.gain)
+    assert told == (12, None, None, None)  # of files that do not tell
 
     def without(table: dict[str, Any], name: str) -> dict[str, Any]:
         return {key: value for key, value in table.items() if key != name}
@@ -191,6 +203,8 @@ def test_files_that_are_no_denoisers(tmp_path, denoiser):
         "a number in its header is -1.0": (arrays, header | {"correction_pixels": -1}),
         "10000000 iterations": (arrays, header | {"iterations": 10**7}),
         "to float": (arrays, header | {"domain": {"pixel_arcmin": 0.29, "noise_std": "ab"}}),
+        "'leakage'": (arrays | {"gain": without(GAIN, "leakage")}, header),
+        "no finite table": (arrays | {"gain": GAIN | {"gain": np.ones((3, 1))}}, header),
         "is -1": (arrays | {"spectrum": arrays["spectrum"] | {"c_ell": -np.ones(200)}}, header),
     }
     for part, (arrays_of, header_of) in cases.items():

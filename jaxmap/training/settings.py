@@ -43,6 +43,7 @@ _PLAIN = {
     "validation_batches": int,
     "validate_every": int,
     "checkpoint_every": int,
+    "gain_fields": int,
     "start": str,
 }
 
@@ -152,6 +153,7 @@ class Training:
         validation_batches: of every layout, at every validation.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
+        gain_fields: on which the spectral gain of a trained denoiser is measured; 0 for none.
         start: file of a denoiser to start from; a fresh network if none.
     """
 
@@ -173,10 +175,12 @@ class Training:
     validation_batches: int = 8
     validate_every: int = 400
     checkpoint_every: int = 100
+    gain_fields: int = 512
     start: str | None = None
 
     def __post_init__(self) -> None:
-        require(self, "seed", self.seed >= 0, "0 or more")
+        for name in ("seed", "gain_fields"):
+            require(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("validation_batches", "validate_every", "checkpoint_every"):
             require(self, name, getattr(self, name) >= 1, "1 or more")
         require(self, "layouts", len(self.layouts) > 0, "at least one")
