@@ -4,11 +4,12 @@
 0 for an exact denoiser; in bands, for even noise and for that of COSMOS with a state of the
 sampler. *Chains*: sweeps of `gibbs` from the truth, which an exact denoiser leaves alone; power and
 skewness (of maps smoothed by 1 arcmin) over those of the truths, sweep by sweep. Both with the
-shipped spectral gain and without it, on simulated skies of 360 x 360 pixels that neither the
-training nor calibration.py draws. Writes results/spectral_gain.json and spectral_gain.png.
+spectral gain and without it, on simulated skies of 360 x 360 pixels that neither the training nor
+calibration.py draws. Writes results/spectral_gain.json and spectral_gain.png.
 
-``--measure FILE`` instead measures the gain of the shipped denoiser anew, as `jaxmap train` does
-after a training, on fields like those of its last one, and writes the denoiser with it.
+A gain that the denoiser does not have is measured first, as `jaxmap train` does after a training,
+on fields like those of the last training of the shipped one; ``--write FILE`` keeps the denoiser
+with it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from jaxmap.progress import progress_bar
 from jaxmap.sampler_prior import gaussian_part
 from jaxmap.samplers import Gibbs
 from jaxmap.spectra import map_power
+from jaxmap.spectral_gain import TABLES
 from jaxmap.training.denoising import information_from_shear
 from jaxmap.training.gain import measure_gain, moments_of
 from jaxmap.training.settings import read_training
@@ -49,20 +51,23 @@ EDGES = (207.0, 492.0, 1168.0, 2776.0, 6596.0, 15674.0, 37247.0)
 BANDS = [f"power {low:.0f} to {high:.0f}" for low, high in pairwise(EDGES)]
 EVEN = (0.016, 0.032, 0.064, 0.128, 0.256)
 WITH_DATA = (0.064, 0.256, np.inf)
-MEASURED_ON = 1600
+MEASURED_ON = 128
 
 
 def main() -> None:
     options = arguments(
         __doc__,
-        measure={"type": Path, "help": "write the shipped denoiser with a gain measured anew"},
+        write={"type": Path, "help": "write the denoiser with its gain into this file"},
+        weights={"type": Path, "help": "a denoiser's file; default: the shipped one"},
         num={"type": int, "default": 32, "help": "skies for the overlap (default: %(default)s)"},
         chains={"type": int, "default": 8, "help": "skies for chains (default: %(default)s)"},
     )
-    if options.measure:
-        measure(options.measure, 4 if options.quick else MEASURED_ON)
-        return
-    denoiser, _, header = read_denoiser()
+    denoiser, domain, header = read_denoiser(options.weights)
+    if denoiser.gain is None:
+        denoiser = measured(denoiser, 2 if options.quick else MEASURED_ON)
+    if options.write:
+        training = {**header["training"], "gain_fields": MEASURED_ON}
+        write_denoiser(options.write, denoiser, domain, training)
     cases = {"with gain": denoiser, "without": replace(denoiser, gain=None)}
     fields = cosmos_fields(options, QUICK_SIDE if options.quick else SIDE)
     num, chains = (2, 2) if options.quick else (options.num, options.chains)
@@ -93,6 +98,7 @@ def main() -> None:
     figures = {
         "weights": header["sha256"],
         "side": fields.survey.grid.shape[0],
+        "gain": {name: np.asarray(getattr(denoiser.gain, name)).tolist() for name in TABLES},
         "num_skies": num,
         "num_chains": chains,
         "num_sweeps": Gibbs.num_sweeps,
@@ -104,16 +110,13 @@ def main() -> None:
     picture(options, overlap, grown)
 
 
-def measure(path: Path, num: int) -> None:
-    """The shipped denoiser with its gain measured anew, into a file."""
-    denoiser, domain, header = read_denoiser()
+def measured(denoiser: Denoiser, num: int) -> Denoiser:
+    """The denoiser with a gain measured on so many fields."""
     settings, _ = read_training(HERE / "training" / "cosmos_large.toml")
-    source = open_source(settings)
+    fields = open_source(settings).training
     key = jax.random.fold_in(jax.random.key(settings.seed), 5)
     bar = partial(progress_bar, what="measuring the gain", unit="field", quiet=False, log_every=60)
-    denoiser = measure_gain(denoiser, source.training, settings, key, num, bar)
-    training = {**header["training"], "gain_fields": num}
-    write_denoiser(path, denoiser, domain, training)
+    return measure_gain(denoiser, fields, settings, key, num, bar)
 
 
 def overlap_of(denoiser: Denoiser, grid: Grid) -> Callable[..., jax.Array]:

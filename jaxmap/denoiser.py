@@ -139,7 +139,7 @@ def _network_inputs(
     precision = jnp.mean(weight, axis=0)
     local = gaussian_smooth(precision, grid, _LOCAL_PIXELS * grid.pixel_arcmin)
     local = jnp.maximum(local, 0) + 1e-3 / prior_std**2
-    scale = _wiener_error(local, variance, prior_std)
+    scale = wiener_error(local, variance, prior_std)
     predicted = apply_weight(weight, shear_from_convergence(wiener, grid))
     residual = information - convergence_from_shear(predicted, grid).real
     features = jnp.stack(
@@ -166,7 +166,7 @@ def _softened(values: jax.Array, reach: float | None) -> jax.Array:
     return values if reach is None else reach * jnp.arcsinh(values / reach)
 
 
-def _wiener_error(precision: jax.Array, variance: jax.Array, prior_std: jax.Array) -> jax.Array:
+def wiener_error(precision: jax.Array, variance: jax.Array, prior_std: jax.Array) -> jax.Array:
     r"""Error of a Wiener filter of even noise: :math:`c^2 = \langle S/(1+S\Lambda)\rangle`."""
     table = jnp.logspace(-3, 7, 48, dtype=variance.dtype) / prior_std**2
     square = jax.lax.map(lambda value: jnp.mean(variance / (1 + variance * value)), table)

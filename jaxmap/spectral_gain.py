@@ -8,15 +8,16 @@ mean, and its error with its correction, mode by mode and at every level of nois
           \langle (\hat\kappa - \hat m_W - \hat C)^* \hat C \rangle = 0
 
 A chain of draws feels them in first order: one of a hundredth in power grows to a tenth in a few
-sweeps. Both hold, on average over simulated fields, for
+sweeps. In even noise both hold, on average over simulated fields, for
 
 .. math:: C' = g(\ell, c)\,\big(C - \alpha(\ell, c)\, m_W\big), \qquad
     \alpha = \frac{\langle \hat m_W^* \hat C \rangle}{\langle |\hat m_W|^2 \rangle}, \quad
     g = \frac{\langle (\hat\kappa - \hat m_W)^* (\hat C - \alpha \hat m_W) \rangle}
              {\langle |\hat C - \alpha \hat m_W|^2 \rangle}
 
-with c the error of the Wiener filter for the noise of the field. How they are measured:
-`jaxmap.training.gain`.
+with c the error of the Wiener filter. That is measured (`jaxmap.training.gain`) where the noise of
+a state rules, as in the sweeps of a chain and in the last steps of a diffusion. In larger noise,
+where what is right depends on the pattern of the data, :math:`g = 1` and :math:`\alpha = 0`.
 """
 
 from __future__ import annotations
@@ -55,28 +56,19 @@ class SpectralGain:
     ) -> jax.Array:
         r"""C' of a field; shape ``(ny, nx)`` as the correction C, :math:`m_W` and c per pixel.
 
-        Tables are interpolated in ln c, one number for the field (the mean square over its pixels),
-        and in ln ell; beyond their ends the last values hold.
+        Tables are interpolated in ln c, of the mean square over the pixels, and in ln ell; beyond
+        their ends the last values hold.
         """
-        share = shares(typical(scale), self.log_scale)
+        log_scale = 0.5 * jnp.log(jnp.mean(scale**2))
         modes = jnp.abs(grid.ell(correction.dtype))
         log_ell = jnp.log(jnp.maximum(modes, jnp.exp(self.log_ell[0])))
-        gain, leakage = (
-            jnp.interp(log_ell, self.log_ell, share @ table) for table in (self.gain, self.leakage)
-        )
-        corrected = gain * (jnp.fft.fft2(correction) - leakage * jnp.fft.fft2(wiener))
-        return jnp.fft.ifft2(corrected).real
 
+        def filter_of(table: jax.Array) -> jax.Array:
+            row = jax.vmap(lambda column: jnp.interp(log_scale, self.log_scale, column), 1)(table)
+            return jnp.interp(log_ell, self.log_ell, row)
 
-def typical(scale: jax.Array) -> jax.Array:
-    """ln of the c of a field, from that of its pixels."""
-    return 0.5 * jnp.log(jnp.mean(scale**2))
-
-
-def shares(log_scale: jax.Array, rows: jax.Array) -> jax.Array:
-    """Weights of a linear interpolation between rows at one place, shape ``(n,)``."""
-    unit = jnp.eye(rows.size, dtype=rows.dtype)
-    return jax.vmap(lambda column: jnp.interp(log_scale, rows, column))(unit)
+        own = jnp.fft.fft2(correction) - filter_of(self.leakage) * jnp.fft.fft2(wiener)
+        return jnp.fft.ifft2(filter_of(self.gain) * own).real
 
 
 def gain_from(arrays: dict[str, Any]) -> SpectralGain:

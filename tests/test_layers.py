@@ -18,7 +18,7 @@ LAYERS = [
     ["arrayfiles", "digests", "hdf5files", "texttables"],
     ["two_columns"],
     ["grid", "solvers", "networks", "sampling"],
-    ["operators", "spectra"],
+    ["operators", "spectra", "spectral_gain"],
     ["starlet"],
     ["redshifts", "catalog", "massmap", "metrics"],
     ["matter_power", "likelihood", "prior", "binning"],

@@ -12,7 +12,9 @@ import pytest
 import toytraining
 
 from jaxmap.grid import Grid
-from jaxmap.spectral_gain import SpectralGain, gain_from, shares
+from jaxmap.prior import GaussianPrior
+from jaxmap.spectra import mode_variance
+from jaxmap.spectral_gain import SpectralGain, gain_from
 from jaxmap.training import gain as measuring
 from jaxmap.training.denoiser_task import fresh_denoiser
 from jaxmap.training.layouts import GivenFields
@@ -38,8 +40,7 @@ def fields() -> tuple[jax.Array, jax.Array]:
 def test_a_gain_acts_on_every_mode(scale):
     """Against the formula, with tables interpolated by numpy; beyond their ends the last values."""
     correction, wiener = fields()
-    scales = jnp.full(GRID.shape, scale)
-    found = gain_from(TABLES).apply(correction, wiener, scales, GRID)
+    found = gain_from(TABLES).apply(correction, wiener, jnp.full(GRID.shape, scale), GRID)
     log_ell = np.log(np.maximum(np.abs(np.asarray(GRID.ell())), 1.0))
     share = np.clip(np.log(scale / 0.01) / np.log(2), 0, 1)
     gain, leakage = (
@@ -48,6 +49,16 @@ def test_a_gain_acts_on_every_mode(scale):
     )
     expected = np.fft.ifft2(gain * (np.fft.fft2(correction) - leakage * np.fft.fft2(wiener))).real
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_noise_that_varies_counts_by_its_mean_square():
+    correction, wiener = fields()
+    uneven = 0.015 * np.sqrt(np.where(np.arange(20) < 10, 0.5, 1.5)) * np.ones(GRID.shape)
+    found, even = (
+        gain_from(TABLES).apply(correction, wiener, jnp.asarray(scale), GRID)
+        for scale in (uneven, np.full(GRID.shape, 0.015))
+    )
+    np.testing.assert_allclose(found, even, atol=1e-12)
 
 
 def test_a_gain_is_differentiable_and_takes_batches():
@@ -63,12 +74,6 @@ def test_a_gain_is_differentiable_and_takes_batches():
         jnp.stack([correction, 2 * correction])
     )
     np.testing.assert_allclose(both[0], gain.apply(correction, wiener, scales, GRID), atol=1e-12)
-
-
-def test_shares_are_those_of_a_linear_interpolation():
-    rows = jnp.asarray([0.0, 1.0, 3.0])
-    np.testing.assert_allclose(shares(jnp.asarray(2.5), rows), [0, 0.25, 0.75])
-    np.testing.assert_allclose(shares(jnp.asarray(9.0), rows), [0, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -129,9 +134,11 @@ def test_the_gain_puts_a_known_fault_right(monkeypatch):
     grid = Grid((SIDE, SIDE), 1.0)
     _, log_ell, count = measuring.columns_of(grid)
     plain = SimpleNamespace(gain=None)
-    gain = measuring.gain_of(moments(plain, 200, 0), log_ell, count)
+    found = moments(plain, 200, 0)
+    mean = measuring.Moments(*(np.mean(each, axis=0) for each in zip(*found, strict=True)))
+    gain = measuring.gain_of([mean], log_ell, 200 * count)
     many = count > 100
-    assert gain.gain.shape == (1, count.size), "the noise is the same for all"
+    assert gain.gain.shape == (1, count.size)
     np.testing.assert_allclose(gain.leakage[0, many], LEAK, atol=0.02)
     np.testing.assert_allclose(gain.gain[0, many], 0.5 / STRENGTH, rtol=0.03)
     right, error = overlap(moments(SimpleNamespace(gain=gain), 200, 1))
@@ -161,8 +168,42 @@ def test_a_network_that_corrects_nothing_keeps_its_gain_of_one():
     key = jax.random.key(3)
     measured = measuring.measure_gain(untrained, source, settings, key, 6, watched)
     assert seen == list(range(6)) and isinstance(measured.gain, SpectralGain)
+    assert measured.gain.log_scale.shape == (measuring.NUM_LEVELS + 1,)
+    assert np.all(np.diff(measured.gain.log_scale) > 0)
     np.testing.assert_allclose(measured.gain.gain, 1)
     np.testing.assert_allclose(measured.gain.leakage, 0)
     again = measuring.measure_gain(replace(measured), source, settings, key, 6)
     for one, other in zip(jax.tree.leaves(again.gain), jax.tree.leaves(measured.gain), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_gain_ends_where_noise_is_large(stirred=0.3):
+    """The last row changes nothing, whatever the network does; the others tell of it."""
+    settings = training_from(toytraining.TABLE)
+    maps = toytraining.toy_fields(0)
+    untrained = fresh_denoiser(settings, smooth_power(maps, settings.source.pixel_arcmin))
+    network = jax.tree.map(
+        lambda leaf: leaf + stirred * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+        untrained.params,
+    )
+    source = GivenFields(jnp.asarray(maps, float))
+    wrong = replace(untrained, params=network)
+    gain = measuring.measure_gain(wrong, source, settings, jax.random.key(0), 4).gain
+    np.testing.assert_array_equal(gain.gain[-1], 1)
+    np.testing.assert_array_equal(gain.leakage[-1], 0)
+    assert np.abs(gain.gain[:-1] - 1).max() > 0.2
+
+
+@pytest.mark.parametrize("least", [0.003, 3.0])
+def test_levels_end_where_little_is_left_to_see(spectrum, least):
+    """Where the Wiener filter's error is 0.7 of the maps' std; four times the least level at least,
+    where that is beyond."""
+    grid = Grid((64, 64), 0.29)
+    levels = measuring.levels_of(spectrum, grid, least)
+    assert levels.size == measuring.NUM_LEVELS and float(levels[0]) == pytest.approx(least)
+    variance = GaussianPrior(mode_variance(spectrum, grid)).amplitude ** 2
+    error = jnp.mean(variance / (1 + variance / levels[-1] ** 2)) ** 0.5
+    if least < 1:
+        assert float(error) == pytest.approx(0.7 * float(jnp.mean(variance)) ** 0.5, rel=0.03)
+    else:
+        assert float(levels[-1]) == pytest.approx(4 * least)

@@ -1,25 +1,31 @@
-"""Measure the `SpectralGain` of a trained network, on fields and noise as in its training."""
+"""Measure the `SpectralGain` of a trained network, in even noise on fields of its training."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmap.denoiser import Denoiser, denoise
+from jaxmap.denoiser import Denoiser, denoise, wiener_error
 from jaxmap.grid import Grid
-from jaxmap.spectral_gain import SpectralGain, shares, typical
-from jaxmap.training.denoiser_task import draw_batch
-from jaxmap.training.layouts import Fields, Layout
+from jaxmap.operators import shear_from_convergence
+from jaxmap.prior import GaussianPrior
+from jaxmap.spectra import PowerSpectrum, mode_variance
+from jaxmap.spectral_gain import SpectralGain
+from jaxmap.training.denoising import information_from_shear
+from jaxmap.training.layouts import Fields
 from jaxmap.training.loop import Progress
 from jaxmap.training.settings import Training
 
-NUM_ROWS, NUM_COLUMNS = 9, 20
-SPREAD = 0.3
+NUM_LEVELS, NUM_COLUMNS = 8, 20
+LARGEST = 0.7
+"""Error of the Wiener filter, in standard deviations of the maps, up to which gains are measured;
+from twice that noise on they are 1. In larger noise the pattern of the data decides what is right:
+behind the COSMOS mask and noise, gains of even noise there made a denoiser worse."""
+SPREAD = 1.0
 """How far from 1 a gain is before it is measured, in standard deviations. On the largest scales,
 where a correction is small beside what it corrects, it stays there."""
 
@@ -28,7 +34,7 @@ class Moments(NamedTuple):
     """Of the modes of a field between two multipoles, by columns of ell; sums, shape ``(m,)``.
 
     Attributes:
-        log_scale: ln c of the field, a number.
+        scale: mean square of c.
         wiener: of the Wiener mean squared.
         correction: of the network's correction squared.
         leakage: of the one times the other.
@@ -36,7 +42,7 @@ class Moments(NamedTuple):
         overlap: of that error times the correction.
     """
 
-    log_scale: jax.Array
+    scale: jax.Array
     wiener: jax.Array
     correction: jax.Array
     leakage: jax.Array
@@ -57,35 +63,47 @@ def measure_gain(
     Args:
         denoiser: the trained one; a gain it has is forgotten.
         fields: maps to draw from.
-        settings: of the training, for sizes and noise.
+        settings: of the training, for the size of the fields and the levels of noise.
         key: PRNG key.
-        num: number of fields; some hundreds, which take a small part of a training's time.
+        num: number of fields, each seen in even noise of `NUM_LEVELS` levels; a hundred or so.
         progress: wraps the range of fields.
     """
     plain = replace(denoiser, gain=None)
-    layout = Layout(max(layout.side for layout in settings.layouts), 1)
-    pixel = settings.source.pixel_arcmin
-    columns, log_ell, count = columns_of(layout.grid(pixel))
+    side = max(layout.side for layout in settings.layouts)
+    grid = Grid((side, side), settings.source.pixel_arcmin)
+    levels = levels_of(denoiser.spectrum, grid, settings.noise.level[0])
+    columns, log_ell, count = columns_of(grid)
 
     @jax.jit
-    def one(key: jax.Array, plain: Denoiser, fields: Fields) -> Moments:
-        example = jax.tree.map(
-            lambda leaf: leaf[0], draw_batch(key[None], fields, layout, pixel, settings.noise)
-        )
-        return moments_of(
-            plain,
-            example.convergence,
-            example.information,
-            example.precision,
-            layout.grid(pixel),
-            columns,
-        )
+    def draw(key: jax.Array, fields: Fields) -> jax.Array:
+        return fields.draw(key, side)
 
-    found = [
-        jax.device_get(one(jax.random.fold_in(key, number), plain, fields))
-        for number in progress(range(num))
-    ]
-    return replace(denoiser, gain=gain_of(found, log_ell, count))
+    @jax.jit
+    def look(key: jax.Array, convergence: jax.Array, level: jax.Array, plain: Denoiser) -> Moments:
+        precision = jnp.full((2, *grid.shape), 1 / level**2, convergence.dtype)
+        shear = shear_from_convergence(convergence, grid)
+        information = information_from_shear(key, shear, precision, grid)
+        return moments_of(plain, convergence, information, precision, grid, columns)
+
+    found = []
+    for number in progress(range(num)):
+        key_field, *keys = jax.random.split(jax.random.fold_in(key, number), NUM_LEVELS + 1)
+        field = draw(key_field, fields)
+        seen = [look(one, field, level, plain) for one, level in zip(keys, levels, strict=True)]
+        found.append(jax.device_get(seen))
+    means = jax.tree.map(lambda *each: np.mean(each, axis=0, dtype=float), *found)
+    gain = gain_of(means, log_ell, num * count)
+    beyond = look(key, field, 2 * levels[-1], plain).scale
+    return replace(denoiser, gain=_ended(gain, 0.5 * jnp.log(beyond)))
+
+
+def levels_of(spectrum: PowerSpectrum, grid: Grid, least: float) -> jax.Array:
+    """Levels of noise from the least to that where the Wiener filter's error is `LARGEST`."""
+    variance = GaussianPrior(mode_variance(spectrum, grid)).amplitude ** 2
+    std = jnp.sqrt(jnp.mean(variance))
+    levels = least * jnp.geomspace(4, 1e4, 256)
+    known = wiener_error(1 / levels**2, variance, std) < LARGEST * std
+    return jnp.geomspace(least, levels[jnp.maximum(jnp.sum(known), 1) - 1], NUM_LEVELS)
 
 
 def moments_of(
@@ -109,7 +127,7 @@ def moments_of(
         return jax.ops.segment_sum((one * other.conj()).real, place, number)[:-1]
 
     return Moments(
-        typical(result.scale),
+        jnp.mean(result.scale**2),
         total(wiener, wiener),
         total(correction, correction),
         total(wiener, correction),
@@ -133,22 +151,28 @@ def columns_of(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return columns, np.bincount(place, log_ell[inside]) / count, count
 
 
-def gain_of(found: list[Moments], log_ell: np.ndarray, count: np.ndarray) -> SpectralGain:
-    r"""The gain of many fields, by their noise.
+def gain_of(levels: list[Moments], log_ell: np.ndarray, modes: np.ndarray) -> SpectralGain:
+    r"""The gain that mean moments tell, one for each level of noise, of so many modes.
 
     .. math:: g = \frac{\langle e C' \rangle + \kappa}{\langle C'^2 \rangle + \kappa}, \qquad
         \kappa = \frac{\langle e^2 \rangle}{N \sigma_g^2}
 
     with N modes, the mean of g given a Gaussian prior about 1 of width :math:`\sigma_g` (`SPREAD`).
     """
-    log_scale, *sums = (np.array(each, float) for each in zip(*found, strict=True))
-    num_rows = min(NUM_ROWS, max(1, len(found) // 10))
-    quantiles = np.quantile(log_scale, (np.arange(num_rows) + 0.5) / num_rows)
-    rows = quantiles[np.append(True, np.diff(quantiles) > 1e-3)]
-    share = np.asarray(jax.vmap(partial(shares, rows=jnp.asarray(rows)))(jnp.asarray(log_scale)))
-    wiener, correction, crossing, error, overlap = (share.T @ each for each in sums)
-    leakage = crossing / np.maximum(wiener, np.finfo(np.float32).tiny)
-    modes = share.sum(axis=0)[:, None] * count
+    scale, wiener, correction, shared, error, overlap = map(np.array, zip(*levels, strict=True))
+    leakage = shared / np.maximum(wiener, np.finfo(np.float32).tiny)
     known = error / (modes * SPREAD**2)
-    gain = (overlap + known) / np.maximum(correction - leakage * crossing + known, 1e-300)
-    return SpectralGain(*(jnp.asarray(each, float) for each in (rows, log_ell, gain, leakage)))
+    gain = (overlap + known) / (correction - leakage * shared + known)
+    tables = (0.5 * np.log(scale), log_ell, gain, leakage)
+    return SpectralGain(*(jnp.asarray(each, float) for each in tables))
+
+
+def _ended(gain: SpectralGain, log_scale: jax.Array) -> SpectralGain:
+    """With a last row that changes nothing."""
+    one = jnp.ones((1, gain.log_ell.size))
+    return SpectralGain(
+        jnp.append(gain.log_scale, log_scale),
+        gain.log_ell,
+        jnp.concatenate([gain.gain, one]),
+        jnp.concatenate([gain.leakage, 0 * one]),
+    )

@@ -175,7 +175,7 @@ class Training:
     validation_batches: int = 8
     validate_every: int = 400
     checkpoint_every: int = 100
-    gain_fields: int = 512
+    gain_fields: int = 128
     start: str | None = None
 
     def __post_init__(self) -> None:
