@@ -109,6 +109,23 @@ def test_gibbs_beside_eps_on_few_skies():
     assert len(covered) > 30 and all(line["verdict"] == "pass" for line in covered)
 
 
+def test_chains_from_the_truth():
+    figures = results("spectral_gain")
+    assert figures["weights"] == read_denoiser()[2]["sha256"]
+    kept, grown = (figures["after_all_sweeps"][name] for name in ("with gain", "without"))
+    right, wrong = (figures["overlap"][name]["even, 0.032"][2] for name in ("with gain", "without"))
+    power, skewness = "power 1168 to 2776", "skewness"
+    assert f"overlap of error and map is {pm(wrong, 4)} of the square of the map at ℓ 1168" in PAGE
+    assert f"band up by {pm(grown[power])} and the skewness by {pm(grown[skewness])} of" in PAGE
+    assert f"{figures['num_sweeps']} sweeps of `gibbs` behind the COSMOS mask" in PAGE
+    assert f"of the truth's ({figures['num_chains']} skies)" in PAGE
+    changes = f"the changes are {pm(kept[power])} and {pm(kept[skewness])} (`experiments/"
+    assert f"the overlap is {pm(right, 4)} and {changes}" in PAGE
+    for name in (power, skewness):
+        assert abs(kept[name]["value"]) < 2 * kept[name]["error"]
+        assert grown[name]["value"] > 3 * grown[name]["error"], "the control"
+
+
 def test_the_mean_of_samples_is_that_of_the_denoiser():
     gap = results("number_of_samples")["one_shot_gap"]
     said = f"beyond chance is {gap['value'] ** 0.5:.3f} of the spread (mean square {pm(gap, 4)};"
