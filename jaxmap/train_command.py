@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,26 @@ PICTURED = (0.25, 0.75, 1.5)
 """Noise in the pictures of a score training, relative to the spread of its levels."""
 
 
+class Trained(NamedTuple):
+    """What a training ends with, to be kept.
+
+    Attributes:
+        out: folder to write into.
+        params: of the network.
+        settings: of the training.
+        source: of the maps.
+        record: for the header of the weights.
+        progress: wraps what takes long.
+    """
+
+    out: Path
+    params: Any
+    settings: Training
+    source: Source
+    record: dict[str, Any]
+    progress: Progress
+
+
 def run_train(options: argparse.Namespace) -> int:
     """``jaxmap train``: a network from a configuration."""
     settings, table = read_training(options.settings)
@@ -99,21 +119,15 @@ def run_train(options: argparse.Namespace) -> int:
     rows = read_log(out)
     record = {**_record(table, rows), "sky": sky_of(settings.source)}
     bar = _bar_of(options, "measuring its gain", "field")
-    say(KEEP[settings.kind](out, params, settings, source, record, bar))
+    say(KEEP[settings.kind](Trained(out, params, settings, source, record, bar)))
     draw_losses(out / "losses.png", rows, BASELINES.get(settings.kind, "Wiener"), record)
     say(f"Wrote losses.png, examples.png and {LOG}.")
     return 0
 
 
-def keep_denoiser(
-    out: Path,
-    params: Any,
-    settings: Training,
-    source: Source,
-    record: dict[str, Any],
-    progress: Progress,
-) -> str:
+def keep_denoiser(trained: Trained) -> str:
     """Write the weights and pictures of a denoiser; what to say about them."""
+    out, params, settings, source, record, progress = trained
     path = out / WEIGHTS["denoiser"]
     if settings.start is not None:
         header = read_denoiser(settings.start)[2]
@@ -138,15 +152,9 @@ def keep_denoiser(
     )
 
 
-def keep_score(
-    out: Path,
-    params: Any,
-    settings: Training,
-    source: Source,
-    record: dict[str, Any],
-    progress: Progress,
-) -> str:
+def keep_score(trained: Trained) -> str:
     """Write the weights and pictures of a hybrid prior; what to say about them."""
+    out, params, settings, source, record, _ = trained
     path = out / WEIGHTS["score"]
     prior = replace(fresh_hybrid_prior(settings, source.spectrum), params=params)
     pixel_arcmin = settings.source.pixel_arcmin
@@ -163,15 +171,9 @@ def keep_score(
     )
 
 
-def keep_survey_denoiser(
-    out: Path,
-    params: Any,
-    settings: Training,
-    source: Source,
-    record: dict[str, Any],
-    progress: Progress,
-) -> str:
+def keep_survey_denoiser(trained: Trained) -> str:
     """Write the weights and pictures of a DeepMass for one survey; what to say about them."""
+    out, params, settings, source, record, _ = trained
     path = out / WEIGHTS["deepmass-survey"]
     model = replace(fresh_survey_denoiser(settings, source.spectrum), params=params)
     observations = survey_observations(settings, source.validation)
@@ -184,15 +186,9 @@ def keep_survey_denoiser(
     )
 
 
-def keep_gan(
-    out: Path,
-    params: Any,
-    settings: Training,
-    source: Source,
-    record: dict[str, Any],
-    progress: Progress,
-) -> str:
+def keep_gan(trained: Trained) -> str:
     """Write the weights and pictures of a GAN; what to say about them."""
+    out, params, settings, source, record, _ = trained
     path = out / WEIGHTS["gan"]
     observations = survey_observations(settings, source.validation)
     scale = jnp.sqrt(pixel_variance(source.spectrum, observations.survey.grid))
@@ -208,15 +204,9 @@ def keep_gan(
     )
 
 
-def keep_hong(
-    out: Path,
-    params: Any,
-    settings: Training,
-    source: Source,
-    record: dict[str, Any],
-    progress: Progress,
-) -> str:
+def keep_hong(trained: Trained) -> str:
     """Write the weights and pictures of a network for clusters; what to say about them."""
+    out, params, settings, source, record, _ = trained
     path = out / WEIGHTS["hong"]
     seen, unseen = (clusters_of(settings, each) for each in (source.training, source.validation))
     model = replace(fresh_hong(settings, jnp.std(seen.convergence)), params=params)

@@ -177,13 +177,13 @@ def test_a_network_that_corrects_nothing_keeps_its_gain_of_one():
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_gain_ends_where_noise_is_large(stirred=0.3):
+def test_a_gain_ends_where_noise_is_large():
     """The last row changes nothing, whatever the network does; the others tell of it."""
     settings = training_from(toytraining.TABLE)
     maps = toytraining.toy_fields(0)
     untrained = fresh_denoiser(settings, smooth_power(maps, settings.source.pixel_arcmin))
     network = jax.tree.map(
-        lambda leaf: leaf + stirred * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
         untrained.params,
     )
     source = GivenFields(jnp.asarray(maps, float))
