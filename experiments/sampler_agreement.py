@@ -3,8 +3,9 @@
 Two simulated fields of 192 and 360 pixels a side with a hole and the depth of COSMOS: on smaller
 ones the network is too strong (field_sizes.py), which chains of hundreds of steps add up. The
 samplers rest on different approximations: `eps` on the denoiser at the noise of the data, `gibbs`
-on that at even noise, `hmc` on a proxy of the posterior. Means differ by the mean square of their
-difference over the posterior variance, less what the number of samples makes of it.
+on that at even noise, `hmc-fast` on the score of the posterior's convolutions. Means differ by the
+mean square of their difference over the posterior variance, less what the number of samples makes
+of it.
 
 Writes results/sampler_agreement.json. Hours on a CPU; fields that are there are not run again.
 """

@@ -208,7 +208,7 @@ def picture(options: argparse.Namespace, overlap: Any, grown: dict[str, np.ndarr
     right.set(xlabel="sweep of gibbs from the truth", ylabel="growth / mean of the truths")
     for axes in (left, right):
         axes.axhline(0, color="0.6", lw=0.8)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower right" if axes is left else "best")
     figure.savefig(options.out / "spectral_gain.png", dpi=130, bbox_inches="tight")
 
 

@@ -1,4 +1,7 @@
-r"""The posterior of the paper's annealed sampler: a product of two densities, each convolved."""
+r"""The posterior of the paper's annealed sampler: a product of two densities, each convolved.
+
+And the units of length of chains, for it and for the convolutions of the posterior itself.
+"""
 
 from __future__ import annotations
 
@@ -67,4 +70,29 @@ class FourierPreconditioner:
         information = jnp.mean(self.weight / (1 + sigma**2 * self.weight))
         precision = 1 / (self.variance + sigma**2) + information
         std = jnp.where(jnp.isfinite(self.variance), 1 / jnp.sqrt(precision), 0)
+        return jnp.fft.ifft2(std * jnp.fft.fft2(convergence)).real
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ConvolvedPreconditioner:
+    r"""Standard deviation of a Gaussian posterior of even noise, convolved; callable.
+
+    .. math:: \tilde x_\ell \to \tilde x_\ell
+              \sqrt{\big(1/S_\ell + \langle w \rangle\big)^{-1} + \sigma^2}
+
+    The mean of the map is held where it is, as by `FourierPreconditioner`.
+
+    Args:
+        variance: :math:`S_\ell`, shape ``(ny, nx)``.
+        weight: w, shape ``(2, ny, nx)``.
+    """
+
+    variance: jax.Array
+    weight: jax.Array
+
+    def __call__(self, convergence: jax.Array, sigma: jax.Array) -> jax.Array:
+        """The map, every mode times its standard deviation."""
+        variance = self.variance / (1 + self.variance * jnp.mean(self.weight))
+        std = jnp.where(jnp.isfinite(self.variance), jnp.sqrt(variance + sigma**2), 0)
         return jnp.fft.ifft2(std * jnp.fft.fft2(convergence)).real

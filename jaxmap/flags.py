@@ -95,7 +95,8 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
         default="eps",
         help="dlposterior: eps, diffusion with the exact posterior score (default); gibbs, slow, "
         "exact for a known prior; hmc, annealed HMC with the schedule of Remy et al. (hours on a "
-        "CPU); hmc-fast, the same preconditioned; map, the most probable map instead of samples",
+        "CPU); hmc-fast, preconditioned chains of the posterior's own convolutions; map, the most "
+        "probable map instead of samples",
     )
     group.add_argument(
         "--num-steps",

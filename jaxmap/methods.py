@@ -34,7 +34,14 @@ from jaxmap.hybrid_prior_files import KIND as HYBRID
 from jaxmap.hybrid_prior_files import read_hybrid_domain, read_hybrid_prior
 from jaxmap.networks.weights import read_weights
 from jaxmap.operators import Phase, spin2_phase
-from jaxmap.samplers import PRECONDITIONED_LEARNED, Annealed, Diffusion, Gibbs, Sampler
+from jaxmap.samplers import (
+    CONVOLVED,
+    PRECONDITIONED_LEARNED,
+    Annealed,
+    Diffusion,
+    Gibbs,
+    Sampler,
+)
 from jaxmap.sampling.schedule import PAPER
 from jaxmap.spectra import PowerSpectrum
 from jaxmap.survey_network_files import DEEPMASS, read_generator, read_survey_denoiser
@@ -124,7 +131,7 @@ def build_estimator(
         return MaximumPosterior(prior, domain, margin)
     return SampledPosterior(
         prior,
-        build_sampler(sampler, num_steps, progress),
+        build_sampler(sampler, num_steps, progress, hybrid=kind == HYBRID),
         count,
         domain=domain,
         margin=margin,
@@ -142,14 +149,18 @@ def kept_samples(method: str, num_samples: int | None) -> tuple[int, int]:
     return (drawn if method == "wiener" else 0), drawn
 
 
-def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampler:
+def build_sampler(
+    name: str, num_steps: int | None, progress: Progress, *, hybrid: bool = False
+) -> Sampler:
     """The sampler called ``eps``, ``gibbs``, ``hmc`` or ``hmc-fast``.
 
     Args:
         name: ``eps``, diffusion under the exact posterior score; ``gibbs``, messenger Gibbs;
-            ``hmc``, annealed HMC with the paper's schedule; ``hmc-fast``, preconditioned.
+            ``hmc``, annealed HMC with the paper's schedule; ``hmc-fast``, preconditioned chains of
+            the posterior's own convolutions.
         num_steps: evaluations of a sample of ``eps``, sweeps of ``gibbs``; None for the default.
         progress: wraps the annealing of a chunk of chains.
+        hybrid: for the published hybrid prior, which ``hmc-fast`` follows by the paper's proxy.
     """
     if name == "eps":
         return Diffusion() if num_steps is None else Diffusion(num_steps)
@@ -163,7 +174,8 @@ def build_sampler(name: str, num_steps: int | None, progress: Progress) -> Sampl
         )
     if name == "hmc":
         return Annealed(PAPER, progress=progress)
-    return Annealed(PRECONDITIONED_LEARNED, precondition=True, progress=progress)
+    settings = PRECONDITIONED_LEARNED if hybrid else CONVOLVED
+    return Annealed(settings, precondition=True, proxy=hybrid, progress=progress)
 
 
 def method_identity(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import jax
+
+from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import Denoiser
 from jaxmap.grid import Grid
 from jaxmap.hybrid_prior import DenoiserPrior, HybridPrior
-from jaxmap.posterior import Mean, gaussian_mean, learned_mean
+from jaxmap.posterior import Mean, gaussian_mean, learned_mean, posterior_denoiser
 from jaxmap.prior import GaussianPrior, Prior
 from jaxmap.spectra import PowerSpectrum, mode_variance
 
@@ -52,3 +56,28 @@ def posterior_mean(prior: SamplerPrior, grid: Grid) -> Mean:
 def prior_score(prior: SamplerPrior, grid: Grid) -> Prior:
     """The score of the prior's convolutions."""
     return DenoiserPrior(prior, grid) if isinstance(prior, Denoiser) else prior
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ConvolvedPosterior:
+    r"""Score of the posterior convolved with :math:`N(0, \sigma^2)`; callable, a pytree.
+
+    .. math:: \nabla \log p_\sigma(x \mid \gamma)
+              = \frac{E[\kappa \mid x, \gamma] - x}{\sigma^2}
+
+    by the identity of Miyasawa and Tweedie, with state and data together as one observation
+    (`posterior_denoiser`): unlike `AnnealedPosterior` no proxy, at any level.
+
+    Args:
+        prior: not the published hybrid one, which knows even noise only.
+        data: shear on a periodic grid.
+    """
+
+    prior: SamplerPrior
+    data: ShearMap
+
+    def __call__(self, convergence: jax.Array, sigma: jax.Array) -> jax.Array:
+        """The score, shape ``(ny, nx)``."""
+        denoise = posterior_denoiser(posterior_mean(self.prior, self.data.grid), self.data)
+        return (denoise(convergence, sigma) - convergence) / sigma**2

@@ -14,21 +14,46 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxmap.annealed_posterior import AnnealedPosterior, FourierPreconditioner
+from jaxmap.annealed_posterior import (
+    AnnealedPosterior,
+    ConvolvedPreconditioner,
+    FourierPreconditioner,
+)
 from jaxmap.catalog import ShearMap
 from jaxmap.likelihood import ShearLikelihood
 from jaxmap.operators import convergence_from_shear
 from jaxmap.posterior import gibbs_sweep, information_of, sample_diffusion_watched
-from jaxmap.sampler_prior import SamplerPrior, gaussian_part, posterior_mean, prior_score
+from jaxmap.sampler_prior import (
+    ConvolvedPosterior,
+    SamplerPrior,
+    gaussian_part,
+    posterior_mean,
+    prior_score,
+)
 from jaxmap.sampling import hmc
 from jaxmap.sampling.annealing import sample_annealed
 from jaxmap.sampling.schedule import PAPER, PRECONDITIONED, AnnealingSettings
 from jaxmap.spectra import map_power
 
 PRECONDITIONED_LEARNED = replace(PRECONDITIONED, sigma_floor=0.02, step_size=0.15)
-"""For preconditioned chains under a learned score. That is not quite a gradient, the less so the
-lower the level (``experiments/closed_loops.py``): with the long steps and the floor of
-`PRECONDITIONED` most proposals are refused there. What the floor costs: `AnnealedPosterior`."""
+"""For preconditioned chains of the paper's proxy under a learned score. That is not quite a
+gradient, the less so the lower the level (``experiments/closed_loops.py``): with the long steps and
+the floor of `PRECONDITIONED` most proposals are refused there. What the floor costs:
+`AnnealedPosterior`."""
+
+CONVOLVED = AnnealingSettings(
+    sigma_start=0.5,
+    sigma_floor=0.1,
+    cooling=0.8,
+    steps_per_level=5,
+    step_size=0.1,
+    step_power=0.0,
+    num_leapfrog=15,
+    flow_end=0.06,
+)
+"""For preconditioned chains of the posterior's own convolutions (`ConvolvedPosterior`). These may
+end at any level, so the floor is where the learned score is still nearly a gradient; trajectories
+are a quarter of a period, and five forget the level above. The flow ends where `eps` does."""
 
 NUM_BANDS = 8
 """Bands of multipoles, evenly spaced in their logarithm, whose power is watched along chains."""
@@ -106,7 +131,8 @@ class Diffusion:
 class Gibbs:
     """Messenger Gibbs sampling: exact in the limit of many sweeps and steps (`gibbs_sweep`).
 
-    That holds for an exact prior: errors of a learned one add up along the chain.
+    That holds for an exact prior: errors of a learned one add up along the chain, which is what
+    `jaxmap.spectral_gain` is for.
 
     Every sample is the end of a chain of its own, which starts from a sample of `Diffusion`; the
     power of its maps along the chain tells whether the start is forgotten
@@ -149,14 +175,18 @@ class Gibbs:
 
 @dataclass(frozen=True)
 class Annealed:
-    """The paper's sampler: annealed Hamiltonian Monte Carlo, then the flow to zero noise.
+    """Annealed Hamiltonian Monte Carlo, then the flow to zero noise.
 
-    Chains start from the Kaiser-Squires map with white noise of the first level. They follow a
-    proxy of the posterior (`AnnealedPosterior`).
+    The paper's chains start from the Kaiser-Squires map with white noise of the first level and
+    follow a proxy of the posterior (`AnnealedPosterior`). With ``proxy=False`` they start from the
+    mean of the posterior, with noise, and follow its convolutions themselves
+    (`ConvolvedPosterior`).
 
     Args:
-        settings: schedule; `PAPER`, or `PRECONDITIONED_LEARNED` with ``precondition``.
+        settings: schedule; `PAPER`, or `PRECONDITIONED_LEARNED` with ``precondition``, or
+            `CONVOLVED` with ``precondition`` and without ``proxy``.
         precondition: take steps in units of the width of a Gaussian posterior.
+        proxy: follow the paper's proxy; the published hybrid prior knows no other.
         progress: wraps the run of a chunk of chains, as in `sample_annealed`.
 
     References:
@@ -165,6 +195,7 @@ class Annealed:
 
     settings: AnnealingSettings = PAPER
     precondition: bool = False
+    proxy: bool = True
     progress: Callable[[Iterable[Any]], Iterable[Any]] = field(
         default=lambda run: run, compare=False, repr=False
     )
@@ -179,14 +210,20 @@ class Annealed:
     ) -> Draws:
         key_start, key_chain = jax.random.split(key)
         gaussian = gaussian_part(prior, data.grid)
-        score = AnnealedPosterior(ShearLikelihood(data), prior_score(prior, data.grid))
-        rough = convergence_from_shear(data.shear, data.grid).real
+        score: AnnealedPosterior | ConvolvedPosterior
+        if self.proxy:
+            score = AnnealedPosterior(ShearLikelihood(data), prior_score(prior, data.grid))
+            rough = convergence_from_shear(data.shear, data.grid).real
+        else:
+            score = ConvolvedPosterior(prior, data)
+            rough = _centre(prior, data)
         white = jax.vmap(lambda k: jax.random.normal(k, rough.shape, rough.dtype))(
             _keys(key_start, numbers)
         )
         precondition: hmc.Preconditioner = hmc.identity
         if self.precondition:
-            precondition = FourierPreconditioner(gaussian.variance, data.weight)
+            kind = FourierPreconditioner if self.proxy else ConvolvedPreconditioner
+            precondition = kind(gaussian.variance, data.weight)
         samples, info = sample_annealed(
             key_chain,
             rough[None] + self.settings.sigma_start * white,

@@ -97,16 +97,19 @@ def test_gibbs_beside_eps_on_few_skies():
         for name in ("std/error, observed", "std/error, masked", "skewness, samples/truth")
     )
     assert f"is {observed} in observed and {masked} in masked pixels, and all coverages" in PAGE
-    assert f"too strong: their skewness is {skewness} of the truth's" in PAGE
-    beside = figures["eps_beside_gibbs"]["lines"]["skewness, samples/truth"]
-    assert f"(there {pm(beside)} of the truth's)" in PAGE
+    assert f"its skewness is {skewness} of the truth's and larger" in PAGE
+    assert figures["weights"] == read_denoiser()[2]["sha256"]
     more = figures["beyond_eps"]
-    assert f"and {pm(more['skewness'])} larger than that of `eps` on the same skies" in PAGE
-    powers = [pm(more[f"power, ell {band}"]) for band in ("1168-2776", "2776-6596")]
-    assert f"their power {' and '.join(powers)} larger at ℓ 1168 to 2776 and to 6596" in PAGE
-    assert more["skewness"]["value"] > 5 * more["skewness"]["error"]
-    covered = [line for name, line in lines.items() if name.endswith(" %")]
-    assert len(covered) > 30 and all(line["verdict"] == "pass" for line in covered)
+    assert f"that of `eps` by {pm(more['skewness'])}, its power" in PAGE
+    bands = ("1168-2776", "2776-6596", "6596-15673", "15673-37241")
+    *most, last = (pm(more[f"power, ell {band}"]) for band in bands)
+    assert f"its power differs by {', '.join(most)} and {last} in four bands" in PAGE
+    covered = {name: line for name, line in lines.items() if name.endswith(" %")}
+    few = {name for name, line in covered.items() if line["verdict"] != "pass"}
+    assert len(covered) > 30 and few == {"modes, ell 207-492: 90 %"}
+    (name,) = few
+    assert covered[name]["verdict"] == "open"
+    assert f"(modes of ℓ 207 to 492: {pm(covered[name])} within 90 %" in PAGE
 
 
 def test_chains_from_the_truth():
@@ -177,7 +180,7 @@ def test_where_diffusion_starts():
     assert max(answer / errors) > 5, "the control"
     for level in (1, 3):
         *others, last = lost("samples_over_shipped", f"the learned mean, s = {level}")
-        assert max(map(abs, others)) < 0.2 and abs(last) < 0.7
+        assert max(map(abs, others)) < 0.4 and abs(last) < 0.6
 
 
 def test_error_of_the_integrator():

@@ -248,6 +248,10 @@ def test_the_published_prior_takes_annealed_chains_only(spectrum, data):
     assert np.all(np.isfinite(estimator(KEY, data).samples))
     with pytest.raises(ValueError, match="choose --sampler hmc"):
         replace(estimator, sampler=Diffusion())(KEY, data)
+    fast = build_sampler("hmc-fast", None, lambda run: run)
+    with pytest.raises(ValueError, match="choose --sampler hmc"):
+        replace(estimator, sampler=fast)(KEY, data)
+    assert build_sampler("hmc-fast", None, lambda run: run, hybrid=True).proxy
 
 
 def test_what_cannot_be(spectrum, data):

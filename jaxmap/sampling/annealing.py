@@ -160,7 +160,12 @@ def _means(sums: LevelStatistics) -> LevelStatistics:
 def _flow(
     chain: HMCState, score: Score, settings: AnnealingSettings
 ) -> tuple[jax.Array, jax.Array]:
-    flow = partial(flow_to_zero_watched, score=score, num_steps=settings.flow_steps)
+    flow = partial(
+        flow_to_zero_watched,
+        score=score,
+        num_steps=settings.flow_steps,
+        last_level=settings.flow_end,
+    )
     return jax.vmap(flow)(chain.position, chain.sigma)
 
 
@@ -198,7 +203,7 @@ def _require_finite_flow(
         return
     number, step = (int(index) for index in np.argwhere(~finite)[0])
     sigma = state.chain.sigma[number]
-    level = float(flow_levels(sigma, settings.flow_steps)[step])
+    level = float(flow_levels(sigma, settings.flow_steps, settings.flow_end)[step])
     raise FloatingPointError(
         f"chain {first + number} is not finite from step {step + 1} of {finite.shape[1]} of its "
         f"flow to zero noise on (from sigma = {level:.3g}); {_REMEDY}"

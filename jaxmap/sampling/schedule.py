@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmap.sampling.path_integral import simpson_weights
-from jaxmap.sampling.probability_flow import NUM_STEPS
+from jaxmap.sampling.probability_flow import LAST_LEVEL, NUM_STEPS
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class AnnealingSettings:
         max_rounds: rounds after which a chain is given up; None for twice the number of levels.
         chunk: rounds between two states of a run.
         flow_steps: of the probability flow to zero noise.
+        flow_end: level at which it ends with a mean, as a fraction of the chain's; not below what
+            the score was made for.
 
     Raises:
         ValueError: for settings out of range.
@@ -51,6 +53,7 @@ class AnnealingSettings:
     max_rounds: int | None = None
     chunk: int = 10
     flow_steps: int = NUM_STEPS
+    flow_end: float = LAST_LEVEL
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_floor <= self.sigma_start:
@@ -62,6 +65,8 @@ class AnnealingSettings:
             raise ValueError(f"cooling is {self.cooling}; expected a ratio between 0 and 1")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter is {self.jitter}; expected 0 (none) to less than 1")
+        if not 0 < self.flow_end < 1:
+            raise ValueError(f"flow_end is {self.flow_end}; expected a ratio between 0 and 1")
         if not self.step_size > 0:
             raise ValueError(f"step_size is {self.step_size}; expected a positive number")
         for name in ("steps_per_level", "num_leapfrog", "chunk", "flow_steps"):
