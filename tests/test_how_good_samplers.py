@@ -35,18 +35,25 @@ def test_chains_of_a_score_that_is_no_gradient():
 
 
 def test_chains_under_the_learned_prior():
-    fields = results("sampler_agreement")["fields"]
+    figures = results("sampler_agreement")
+    assert figures["weights"] == read_denoiser()[2]["sha256"]
+    fields = figures["fields"]
     assert [field["pixels"][0] for field in fields] == [192, 360]
     assert "simulated fields of 192² and 360² the means" in NOT
-    wide = []
+    narrow = []
     for field in fields:
         pairs = field["pairs"]
         for gap in pairs.values():
             assert gap["square_gap_observed"] < gap["square_gap_of_chance_observed"], "means agree"
         assert abs(pairs["eps and gibbs"]["std_ratio_observed"] - 1) < 0.01, "within 1 %"
         ratios = [pairs[f"{one} and hmc-fast"]["std_ratio_observed"] for one in ("eps", "gibbs")]
-        wide.append("{:.1f} to {:.1f} %".format(*(100 * (ratio - 1) for ratio in sorted(ratios))))
-    assert f"`hmc-fast` is {wide[0]} larger on 192² and {wide[1]} on 360²" in NOT
+        narrow.append("{:.1f} to {:.1f} %".format(*sorted(100 * (1 - ratio) for ratio in ratios)))
+    assert f"`hmc-fast` is {narrow[0]} smaller on 192² and {narrow[1]} on 360², where" in NOT
+    large = fields[1]["pairs"]
+    hole = [large[f"{one} and hmc-fast"]["std_ratio_masked"] for one in ("eps", "gibbs")]
+    wide = "{:.0f} to {:.0f} %".format(*sorted(100 * (ratio - 1) for ratio in hole))
+    assert f"in the hole of the four samples it is {wide} larger" in NOT
+    assert fields[1]["num_samples"] == 4
     chains = results("prior_chains")
     grown = {}
     for side, count in chains["chains_by_side"].items():
