@@ -194,8 +194,8 @@ def test_preconditioned_chains_sample_the_exact_posterior(spectrum, side, num_ch
 
 @pytest.mark.release
 def test_chains_of_convolutions_sample_the_exact_posterior(spectrum):
-    """From a floor as high as the noise, where the proxy's variance would be a fifth too small;
-    the controls: 5 % too wide, and the proxy's own chains."""
+    """From a floor as high as the noise; the controls: 5 % too wide, and chains of the proxy, which
+    is not the posterior there."""
     case = a_case(spectrum, 16)
     data, prior = case[:2]
     settings = replace(CONVOLVED, sigma_start=0.1, sigma_floor=NOISE)
