@@ -5,6 +5,7 @@ And the units of length of chains, for it and for the convolutions of the poster
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import jax
@@ -47,52 +48,55 @@ class AnnealedPosterior:
         return self.likelihood.score(convergence, sigma) + self.prior.score(convergence, sigma)
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class FourierPreconditioner:
-    r"""Standard deviation of a Gaussian posterior of even noise, as a preconditioner; callable.
-
-    .. math:: \tilde x_\ell \to \tilde x_\ell \Big/ \sqrt{1/(S_\ell + \sigma^2)
-              + \langle w / (1 + \sigma^2 w) \rangle}
+class _Preconditioner(ABC):
+    """Standard deviation of every mode of a Gaussian posterior of even noise; callable.
 
     The mean of the map, which neither data nor prior know, is held where it is.
 
     Args:
-        variance: :math:`S_\ell`, shape ``(ny, nx)``.
+        variance: S of every mode, shape ``(ny, nx)``.
         weight: w, shape ``(2, ny, nx)``.
     """
 
     variance: jax.Array
     weight: jax.Array
 
+    @abstractmethod
+    def std(self, sigma: jax.Array) -> jax.Array:
+        """Of the modes at noise sigma, shape ``(ny, nx)``."""
+
     def __call__(self, convergence: jax.Array, sigma: jax.Array) -> jax.Array:
         """The map, every mode times its standard deviation."""
-        information = jnp.mean(self.weight / (1 + sigma**2 * self.weight))
-        precision = 1 / (self.variance + sigma**2) + information
-        std = jnp.where(jnp.isfinite(self.variance), 1 / jnp.sqrt(precision), 0)
+        std = jnp.where(jnp.isfinite(self.variance), self.std(sigma), 0)
         return jnp.fft.ifft2(std * jnp.fft.fft2(convergence)).real
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ConvolvedPreconditioner:
-    r"""Standard deviation of a Gaussian posterior of even noise, convolved; callable.
+class FourierPreconditioner(_Preconditioner):
+    r"""Of the proxy that annealed chains follow, :math:`p(x) * N(0, \sigma^2)` and data.
+
+    .. math:: \tilde x_\ell \to \tilde x_\ell \Big/ \sqrt{1/(S_\ell + \sigma^2)
+              + \langle w / (1 + \sigma^2 w) \rangle}
+    """
+
+    def std(self, sigma: jax.Array) -> jax.Array:
+        """See `_Preconditioner.std`."""
+        information = jnp.mean(self.weight / (1 + sigma**2 * self.weight))
+        return 1 / jnp.sqrt(1 / (self.variance + sigma**2) + information)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ConvolvedPreconditioner(_Preconditioner):
+    r"""Of the posterior convolved with :math:`N(0, \sigma^2)`.
 
     .. math:: \tilde x_\ell \to \tilde x_\ell
               \sqrt{\big(1/S_\ell + \langle w \rangle\big)^{-1} + \sigma^2}
-
-    The mean of the map is held where it is, as by `FourierPreconditioner`.
-
-    Args:
-        variance: :math:`S_\ell`, shape ``(ny, nx)``.
-        weight: w, shape ``(2, ny, nx)``.
     """
 
-    variance: jax.Array
-    weight: jax.Array
-
-    def __call__(self, convergence: jax.Array, sigma: jax.Array) -> jax.Array:
-        """The map, every mode times its standard deviation."""
+    def std(self, sigma: jax.Array) -> jax.Array:
+        """See `_Preconditioner.std`."""
         variance = self.variance / (1 + self.variance * jnp.mean(self.weight))
-        std = jnp.where(jnp.isfinite(self.variance), jnp.sqrt(variance + sigma**2), 0)
-        return jnp.fft.ifft2(std * jnp.fft.fft2(convergence)).real
+        return jnp.sqrt(variance + sigma**2)

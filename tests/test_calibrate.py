@@ -155,6 +155,9 @@ def test_bad_input(setting):
 
     with pytest.raises(ValueError, match="gave no posterior samples; expected one that draws"):
         calibrate(without_samples, fields, 2, spectrum=spectrum)
+    without_samples.num_samples = 4  # refused before anything is drawn
+    with pytest.raises(ValueError, match="num_samples is 4; expected at least 9"):
+        calibrate(without_samples, fields, 2, spectrum=spectrum)
     with pytest.raises(ValueError, match="number of fields is 1; expected at least 2"):
         run(setting, 1)
     data = shear_map(np.zeros(GRID.shape, complex), GRID, noise_std=STD)

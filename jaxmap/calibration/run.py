@@ -13,7 +13,7 @@ import numpy as np
 
 import jaxmap
 from jaxmap.calibration.checkpoint import append_record, identity_of, open_records
-from jaxmap.calibration.field import Judged, judge_field
+from jaxmap.calibration.field import FEWEST_SAMPLES, Judged, judge_field
 from jaxmap.calibration.mocks import Fields
 from jaxmap.calibration.report import build_report
 from jaxmap.calibration.summaries import build_summaries
@@ -71,13 +71,19 @@ def calibrate(
         The report (`jaxmap.calibration.report.build_report`).
 
     Raises:
-        ValueError: for fewer than two fields, an estimator without samples, a field with too few
-            observed pixels, or a folder of another calibration.
+        ValueError: for fewer than two fields, an estimator with too few samples, a field with too
+            few observed pixels, or a folder of another calibration.
     """
     if num < 2:
         raise ValueError(
             f"the number of fields is {num}; expected at least 2, whose scatter gives the errors "
             "(100 for the targets)"
+        )
+    asked = getattr(estimator, "num_samples", FEWEST_SAMPLES)
+    if 0 < asked < FEWEST_SAMPLES:
+        raise ValueError(
+            f"num_samples is {asked}; expected at least {FEWEST_SAMPLES} posterior samples of a "
+            "field, among which the truth is ranked (--num-samples)"
         )
     precision = "float64" if jax.config.read("jax_enable_x64") else "float32"
     decided = {

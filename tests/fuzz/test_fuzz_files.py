@@ -81,8 +81,8 @@ def toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-@pytest.mark.slow
-def test_training_settings(tmp_path: Path):
+@some_and_all(300)
+def test_training_settings(tmp_path: Path, num: int):
     path = tmp_path / "training.toml"
 
     def check(table: dict[str, Any]) -> None:
@@ -90,10 +90,10 @@ def test_training_settings(tmp_path: Path):
         path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in table.items()))
         ended(lambda: read_training(path))
 
-    run_cases(2000, st.dictionaries(WORDS, SETTINGS, max_size=5), check)
+    run_cases(num, st.dictionaries(WORDS, SETTINGS, max_size=5), check)
 
 
-@some_and_all(1000)
+@some_and_all(400)
 def test_configurations_of_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], num: int):
     path = tmp_path / "run.toml"
     commands = (
@@ -321,7 +321,7 @@ CLUSTERS = st.lists(st.lists(st.tuples(VALUES, VALUES), max_size=5), max_size=5)
 @pytest.mark.parametrize(
     ("name", "num"),
     [
-        *(pytest.param(name, 100, marks=pytest.mark.slow) for name in ("sdm1d", "cnn1d")),
+        *(pytest.param(name, 40, marks=pytest.mark.slow) for name in ("sdm1d", "cnn1d")),
         pytest.param("m_sigma_contaminated", 500, marks=pytest.mark.slow),
         *(pytest.param(name, ALL, marks=pytest.mark.release) for name in MODELS),
     ],
