@@ -31,7 +31,7 @@ from jaxmap.posterior import information_of, learned_mean, posterior_denoiser
 from jaxmap.sampler_prior import gaussian_part
 from jaxmap.sampling.diffusion import integrate, noise_levels
 
-SIDE, FIELDS, LEVELS = 360, 24, 9
+SIDE, FIELDS, LEVELS = 360, 24, 11
 STARTS = (1.0, 2.0, 3.0)
 BANDS = np.array([492, 1168, 2776, 6596, 15673, 37241])
 

@@ -64,7 +64,7 @@ def main() -> None:
     case = Case(data, prior, options.seed, 2 if quick else 48)
     rows = {
         "eps, 5 evaluations": eps_row(case, 5),
-        "eps, 10 evaluations": eps_row(case, 10),
+        "eps, 12 evaluations": eps_row(case, 12),
         "gibbs": gibbs_row(case, *((16, 2) if quick else (600, 8))),
         "hmc, chains": hmc_row(case, 8 if quick else 40),
         "hmc, in equilibrium at the floor": exact_row(case, hmc_quotient(data, prior)),
@@ -72,7 +72,7 @@ def main() -> None:
     num_draws = 8 if quick else 48
     controls = {
         "without Metropolis, long steps": drawn_row(case, unadjusted, num_draws),
-        "5 % wrong scatter": scaled(rows["eps, 10 evaluations"], 1.05),
+        "5 % wrong scatter": scaled(rows["eps, 12 evaluations"], 1.05),
         "convolved likelihood as guidance": drawn_row(case, guided, num_draws),
         "the same path, exact denoiser": drawn_row(case, unguided, num_draws // 2),
     }
@@ -86,7 +86,7 @@ def main() -> None:
     }
     if not quick:
         case = Case(*cosmos_like(options.seed, real_data(options), WHOLE), options.seed, 3)
-        rows["eps, 10 evaluations, 360 x 360"] = eps_row(case, 10)
+        rows["eps, 12 evaluations, 360 x 360"] = eps_row(case, 12)
     for group in (rows, controls):
         for row in group.values():
             row["off_target"] = off_target(row)

@@ -51,6 +51,7 @@ EDGES = (207.0, 492.0, 1168.0, 2776.0, 6596.0, 15674.0, 37247.0)
 BANDS = [f"power {low:.0f} to {high:.0f}" for low, high in pairwise(EDGES)]
 EVEN = (0.016, 0.032, 0.064, 0.128, 0.256)
 WITH_DATA = (0.064, 0.256, np.inf)
+SHOWN = ("even, 0.016", "even, 0.032", "even, 0.064", "COSMOS, 0.256")
 MEASURED_ON = 128
 
 
@@ -189,11 +190,11 @@ def row(grown: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 def picture(options: argparse.Namespace, overlap: Any, grown: dict[str, np.ndarray]) -> None:
-    figure = new_figure(10, 4)
+    figure = new_figure(11, 5)
     left, right = figure.subplots(1, 2)
     places = np.arange(len(BANDS))
     for (name, levels), style in zip(overlap.items(), ("-", ":"), strict=True):
-        for level, colour in (("even, 0.016", "C0"), ("even, 0.032", "C1"), ("even, 0.064", "C2")):
+        for level, colour in zip(SHOWN, ("C0", "C1", "C2", "C3"), strict=True):
             value, error = np.array([(one["value"], one["error"]) for one in levels[level]]).T
             left.errorbar(places, value, error, ls=style, color=colour, label=f"{level}; {name}")
         for which, colour in ((1, "C0"), (2, "C1"), (6, "C3")):
@@ -208,7 +209,7 @@ def picture(options: argparse.Namespace, overlap: Any, grown: dict[str, np.ndarr
     right.set(xlabel="sweep of gibbs from the truth", ylabel="growth / mean of the truths")
     for axes in (left, right):
         axes.axhline(0, color="0.6", lw=0.8)
-        axes.legend(fontsize=7, loc="lower right" if axes is left else "best")
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
     figure.savefig(options.out / "spectral_gain.png", dpi=130, bbox_inches="tight")
 
 

@@ -101,7 +101,7 @@ def add_estimator(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num-steps",
         type=whole,
-        help="eps: network evaluations per sample, one of them shared by all (default 10); gibbs: "
+        help="eps: network evaluations per sample, one of them shared by all (default 12); gibbs: "
         "sweeps (default 16)",
     )
 

@@ -73,7 +73,7 @@ def sample_diffusion(
     mean: Mean,
     prior: GaussianPrior,
     data: ShearMap,
-    num_steps: int = 10,
+    num_steps: int = 12,
     largest: float = 2.0,
 ) -> jax.Array:
     r"""One posterior sample by reverse diffusion; pure, for ``jax.jit`` and ``jax.vmap`` over keys.
@@ -84,7 +84,7 @@ def sample_diffusion(
     .. math:: x = E[\kappa \mid \gamma] + \delta_G + s_0 n
 
     Under so much noise the shape of the posterior cannot be told, but its mean can: about the
-    Wiener mean, samples would lose up to 1.5 % of their power (`experiments/diffusion_start.py`).
+    Wiener mean, samples would lose up to 1.6 % of their power (`experiments/diffusion_start.py`).
 
     Args:
         key: PRNG key.
@@ -111,7 +111,7 @@ def sample_diffusion_watched(
     mean: Mean,
     prior: GaussianPrior,
     data: ShearMap,
-    num_steps: int = 10,
+    num_steps: int = 12,
     largest: float = 2.0,
 ) -> tuple[jax.Array, jax.Array]:
     """`sample_diffusion`, and whether the sample was finite after each level, ``(n - 1,)``.

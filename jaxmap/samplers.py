@@ -106,12 +106,12 @@ class Diffusion:
         ValueError: for fewer than 2 steps, or a start at no noise.
     """
 
-    num_steps: int = 10
+    num_steps: int = 12
     largest: float = 2.0
 
     def __post_init__(self) -> None:
         if self.num_steps < 2:
-            raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more (10 is right)")
+            raise ValueError(f"num_steps is {self.num_steps}; expected 2 or more (12 is right)")
         if not self.largest > 0.1:
             raise ValueError(f"largest is {self.largest}; expected more than 0.1 (2 is right)")
 

@@ -8,16 +8,16 @@ mean, and its error with its correction, mode by mode and at every level of nois
           \langle (\hat\kappa - \hat m_W - \hat C)^* \hat C \rangle = 0
 
 A chain of draws feels them in first order: one of a hundredth in power grows to a tenth in a few
-sweeps. In even noise both hold, on average over simulated fields, for
+sweeps. Both hold, on average over simulated fields, for
 
 .. math:: C' = g(\ell, c)\,\big(C - \alpha(\ell, c)\, m_W\big), \qquad
     \alpha = \frac{\langle \hat m_W^* \hat C \rangle}{\langle |\hat m_W|^2 \rangle}, \quad
     g = \frac{\langle (\hat\kappa - \hat m_W)^* (\hat C - \alpha \hat m_W) \rangle}
              {\langle |\hat C - \alpha \hat m_W|^2 \rangle}
 
-with c the error of the Wiener filter. That is measured (`jaxmap.training.gain`) where the noise of
-a state rules, as in the sweeps of a chain and in the last steps of a diffusion. In larger noise,
-where what is right depends on the pattern of the data, :math:`g = 1` and :math:`\alpha = 0`.
+with c the error of the Wiener filter. That is measured (`jaxmap.training.gain`): where the noise of
+a state rules, as in the sweeps of a chain and in the last steps of a diffusion, in even noise; in
+larger noise, where what is right depends on the pattern of the data too, as the mean over surveys.
 """
 
 from __future__ import annotations

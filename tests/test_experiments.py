@@ -138,7 +138,7 @@ def test_gaussian_samplers(shared, tmp_path):
     figures = run("gaussian_samplers", shared, tmp_path)
     for row in figures["samplers"].values():
         assert row["off_target"] == []
-    default = figures["samplers"]["eps, 10 evaluations"]
+    default = figures["samplers"]["eps, 12 evaluations"]
     assert abs(default["power_by_band"]["value"][-1] - 1) < 0.005
     assert max(default["bias"].values()) < 1e-3
     controls = figures["controls"]

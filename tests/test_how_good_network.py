@@ -38,7 +38,7 @@ def test_wider_network():
 
 def test_seconds_of_a_sample():
     for name, device, evaluations, words in (
-        ("posterior", "cpu", 9, "its margin it is {:.1f} s, on one core"),
+        ("posterior", "cpu", 11, "its margin it is {:.1f} s, on one core"),
         ("posterior_gpu", "gpu", 9, "and {:.3f} s on an H100, with nine evaluations"),
     ):
         path = ROOT / "experiments" / "results" / f"{name}.json"

@@ -71,7 +71,7 @@ def test_chains_under_the_learned_prior():
 
 def test_samplers_on_posteriors_that_are_known():
     rows = results("gaussian_samplers")["samplers"]
-    small, large = (rows[f"eps, 10 evaluations{size}"] for size in ("", ", 360 x 360"))
+    small, large = (rows[f"eps, 12 evaluations{size}"] for size in ("", ", 360 x 360"))
     off = [
         100 * max(abs(power - 1) for power in row["power_by_band"]["value"])
         for row in (small, large)
@@ -104,10 +104,10 @@ def test_gibbs_beside_eps_on_few_skies():
         for name in ("std/error, observed", "std/error, masked", "skewness, samples/truth")
     )
     assert f"is {observed} in observed and {masked} in masked pixels, and all coverages" in PAGE
-    assert f"its skewness is {skewness} of the truth's and larger" in PAGE
+    assert f"its skewness is {skewness} of the truth's and differs" in PAGE
     assert figures["weights"] == read_denoiser()[2]["sha256"]
     more = figures["beyond_eps"]
-    assert f"that of `eps` by {pm(more['skewness'])}, its power" in PAGE
+    assert f"from that of `eps` by {pm(more['skewness'])}, its power" in PAGE
     bands = ("1168-2776", "2776-6596", "6596-15673", "15673-37241")
     *most, last = (pm(more[f"power, ell {band}"]) for band in bands)
     assert f"its power differs by {', '.join(most)} and {last} in four bands" in PAGE
@@ -141,6 +141,10 @@ def test_the_mean_of_samples_is_that_of_the_denoiser():
     said = f"beyond chance is {gap['value'] ** 0.5:.3f} of the spread (mean square {pm(gap, 4)};"
     assert said in PAGE
     assert gap["value"] + 3 * gap["error"] < 0.1**2
+    on_one = results("posterior")["table1"]["one_shot_from_mean_in_std"]
+    apart, chance = on_one["rms"], on_one["expected_of_sampling"]
+    told = f"the one-pass mean by {apart:.3f} of their spread, where chance gives {chance:.3f}"
+    assert told in PAGE
 
 
 def test_slopes_by_size_of_field():
@@ -186,8 +190,7 @@ def test_where_diffusion_starts():
     errors = np.array(figures[ideal]["the Wiener mean, s = 2"]["error"]) * 100
     assert max(answer / errors) > 5, "the control"
     for level in (1, 3):
-        *others, last = lost("samples_over_shipped", f"the learned mean, s = {level}")
-        assert max(map(abs, others)) < 0.4 and abs(last) < 0.6
+        assert max(map(abs, lost("samples_over_shipped", f"the learned mean, s = {level}"))) < 0.3
 
 
 def test_error_of_the_integrator():
@@ -196,9 +199,9 @@ def test_error_of_the_integrator():
     assert (figures["bands"][0], figures["bands"][5]) == (300, 19200)
     paths = figures["by_levels"]
     for levels, words in {
-        "9": "have {:.3f} to {:.3f} of the power in five bands of ℓ 300 to 19 200, and {:.3f} of",
-        "12": "with 12 {:.3f} to {:.3f} and {:.3f}.",
-        "9 in equal logarithmic steps": "nine leave {:.3f} to {:.3f} and {:.3f} (`experiments/",
+        "11": "have {:.3f} to {:.3f} of the power in five bands of ℓ 300 to 19 200, and {:.3f} of",
+        "9": "with 9 {:.3f} to {:.3f} and {:.3f}.",
+        "11 in equal logarithmic steps": "eleven leave {:.3f} to {:.3f} and {:.3f} (`experiments/",
     }.items():
         power = paths[levels]["power"][:5]
         assert words.format(min(power), max(power), paths[levels]["skewness"]) in PAGE

@@ -84,7 +84,7 @@ def _annealing(figures: Any) -> str:
 
 
 def _gaussian(figures: Any) -> str:
-    row = figures["samplers"]["eps, 10 evaluations"]
+    row = figures["samplers"]["eps, 12 evaluations"]
     return (
         f"std over exact {row['std_observed']['value']:.4f} (observed), "
         f"{row['std_masked']['value']:.4f} (masked); bias in std "

@@ -66,7 +66,8 @@ def _draw_ranks(axes: Axes, report: dict[str, Any]) -> None:
         hits = np.array(report["curves"]["rank_histograms"].get(name, []), float)
         if hits.any():
             edges = np.linspace(0, 1, len(hits) + 1)
-            axes.stairs(hits / hits.mean(), edges, label=name.removeprefix("pixels, "))
+            density, label = hits / hits.mean(), name.removeprefix("pixels, ")
+            axes.stairs(density, edges, baseline=None, label=label)
     axes.axhline(1, color="0.5", lw=1)
     axes.set(xlabel="rank of the truth", ylabel="density", title="ranks of pixels")
     axes.legend(frameon=False, fontsize=8)
@@ -87,10 +88,11 @@ def _draw_sbc(axes: Axes, report: dict[str, Any]) -> None:
     for name, positions in report["curves"]["positions"].items():
         if not name.startswith("TARP"):
             share = np.arange(1, len(positions) + 1) / len(positions)
-            axes.plot(positions, share - positions, lw=1, label=name)
+            style = "-" if name.startswith("power") else "--"
+            axes.plot(positions, share - positions, style, lw=1, label=name)
     _band(axes, BOUND / np.sqrt(report["num_fields"]), 0)
     axes.set(xlabel="rank of the truth", ylabel="ECDF - uniform", title="SBC")
-    axes.legend(frameon=False, fontsize=6, ncols=2)
+    axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def _draw_ratios(axes: Axes, report: dict[str, Any]) -> None:

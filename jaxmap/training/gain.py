@@ -1,8 +1,10 @@
-"""Measure the `SpectralGain` of a trained network, in even noise on fields of its training."""
+"""Measure the `SpectralGain` of a trained network, on fields and in noise of its training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -18,13 +20,14 @@ from jaxmap.spectral_gain import SpectralGain
 from jaxmap.training.denoising import information_from_shear
 from jaxmap.training.layouts import Fields
 from jaxmap.training.loop import Progress
+from jaxmap.training.noise import draw_survey_weight
 from jaxmap.training.settings import Training
 
-NUM_LEVELS, NUM_COLUMNS = 8, 20
+NUM_LEVELS, NUM_STATES, NUM_GROUPS, NUM_COLUMNS = 8, 5, 5, 20
 LARGEST = 0.7
-"""Error of the Wiener filter, in standard deviations of the maps, up to which gains are measured;
-from twice that noise on they are 1. In larger noise the pattern of the data decides what is right:
-behind the COSMOS mask and noise, gains of even noise there made a denoiser worse."""
+"""Error of the Wiener filter, in standard deviations of the maps, up to which gains are measured in
+even noise. Where more is unknown the pattern of the data counts: they are then means over random
+surveys, each with states of a sampler from there to the largest noise of the training."""
 SPREAD = 1.0
 """How far from 1 a gain is before it is measured, in standard deviations. On the largest scales,
 where a correction is small beside what it corrects, it stays there."""
@@ -63,15 +66,18 @@ def measure_gain(
     Args:
         denoiser: the trained one; a gain it has is forgotten.
         fields: maps to draw from.
-        settings: of the training, for the size of the fields and the levels of noise.
+        settings: of the training, for the size of the fields and what noise to draw.
         key: PRNG key.
-        num: number of fields, each seen in even noise of `NUM_LEVELS` levels; a hundred or so.
+        num: number of fields, each seen in even noise of `NUM_LEVELS` levels, and behind a survey
+            of its own with `NUM_STATES` states of a sampler; a hundred or so.
         progress: wraps the range of fields.
     """
     plain = replace(denoiser, gain=None)
     side = max(layout.side for layout in settings.layouts)
     grid = Grid((side, side), settings.source.pixel_arcmin)
-    levels = levels_of(denoiser.spectrum, grid, settings.noise.level[0])
+    least, most = settings.noise.level
+    levels = levels_of(denoiser.spectrum, grid, least)
+    states = jnp.geomspace(levels[-1], jnp.maximum(most, 10 * levels[-1]), NUM_STATES + 1)[1:]
     columns, log_ell, count = columns_of(grid)
 
     @jax.jit
@@ -79,22 +85,48 @@ def measure_gain(
         return fields.draw(key, side)
 
     @jax.jit
-    def look(key: jax.Array, convergence: jax.Array, level: jax.Array, plain: Denoiser) -> Moments:
-        precision = jnp.full((2, *grid.shape), 1 / level**2, convergence.dtype)
+    def survey_of(key: jax.Array) -> jax.Array:
+        return draw_survey_weight(key, grid, settings.noise)
+
+    @jax.jit
+    def look(
+        key: jax.Array, convergence: jax.Array, survey: jax.Array, level: jax.Array, plain: Denoiser
+    ) -> Moments:
+        weight = jnp.asarray(survey + 1 / level**2, convergence.dtype)
+        precision = jnp.broadcast_to(weight, (2, *grid.shape))
         shear = shear_from_convergence(convergence, grid)
         information = information_from_shear(key, shear, precision, grid)
         return moments_of(plain, convergence, information, precision, grid, columns)
 
-    found = []
+    even, behind = [], []
     for number in progress(range(num)):
-        key_field, *keys = jax.random.split(jax.random.fold_in(key, number), NUM_LEVELS + 1)
-        field = draw(key_field, fields)
-        seen = [look(one, field, level, plain) for one, level in zip(keys, levels, strict=True)]
-        found.append(jax.device_get(seen))
-    means = jax.tree.map(lambda *each: np.mean(each, axis=0, dtype=float), *found)
-    gain = gain_of(means, log_ell, num * count)
-    beyond = look(key, field, 2 * levels[-1], plain).scale
-    return replace(denoiser, gain=_ended(gain, 0.5 * jnp.log(beyond)))
+        key_one = jax.random.fold_in(key, number)
+        key_field, *keys = jax.random.split(key_one, 1 + NUM_LEVELS)
+        key_survey, *keys_behind = jax.random.split(jax.random.fold_in(key_one, 1), 1 + NUM_STATES)
+        field, survey = draw(key_field, fields), survey_of(key_survey)
+        none = jnp.zeros_like(survey)
+        seen = [look(one, field, none, s, plain) for one, s in zip(keys, levels, strict=True)]
+        even.append(jax.device_get(seen))
+        seen = [
+            look(one, field, survey, s, plain) for one, s in zip(keys_behind, states, strict=True)
+        ]
+        behind += jax.device_get(seen)
+    rows = [_mean(each) for each in zip(*even, strict=True)]
+    groups = grouped([one for one in behind if one.scale > rows[-1].scale])
+    fields_of_rows = np.array([num] * len(rows) + [len(group) for group in groups])
+    rows += [_mean(group) for group in groups]
+    return replace(denoiser, gain=gain_of(rows, log_ell, fields_of_rows[:, None] * count))
+
+
+def grouped(found: list[Moments]) -> list[list[Moments]]:
+    """By scale, ascending: `NUM_GROUPS` groups of as equal numbers as can be, none without any."""
+    found = sorted(found, key=lambda one: one.scale)
+    edges = np.linspace(0, len(found), min(NUM_GROUPS, len(found)) + 1).astype(int)
+    return [found[first:last] for first, last in pairwise(edges)]
+
+
+def _mean(each: Sequence[Moments]) -> Moments:
+    return jax.tree.map(lambda *values: np.mean(values, axis=0, dtype=float), *each)
 
 
 def levels_of(spectrum: PowerSpectrum, grid: Grid, least: float) -> jax.Array:
@@ -165,14 +197,3 @@ def gain_of(levels: list[Moments], log_ell: np.ndarray, modes: np.ndarray) -> Sp
     gain = (overlap + known) / (correction - leakage * shared + known)
     tables = (0.5 * np.log(scale), log_ell, gain, leakage)
     return SpectralGain(*(jnp.asarray(each, float) for each in tables))
-
-
-def _ended(gain: SpectralGain, log_scale: jax.Array) -> SpectralGain:
-    """With a last row that changes nothing."""
-    one = jnp.ones((1, gain.log_ell.size))
-    return SpectralGain(
-        jnp.append(gain.log_scale, log_scale),
-        gain.log_ell,
-        jnp.concatenate([gain.gain, one]),
-        jnp.concatenate([gain.leakage, 0 * one]),
-    )
