@@ -182,6 +182,7 @@ def test_a_network_that_corrects_nothing_keeps_its_gain_of_one():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_gain_tells_of_surveys_where_noise_is_large():
     """A network of random weights, behind surveys that the gain was not measured on: the overlap of
     error and map is a small part of what it is without."""
