@@ -3,7 +3,8 @@
 *Overlap*: of the error of the denoised map with that map, mode by mode, over the square of the map:
 0 for an exact denoiser; in bands, for even noise and for that of COSMOS with a state of the
 sampler. *Chains*: sweeps of `gibbs` from the truth, which an exact denoiser leaves alone; power and
-skewness (of maps smoothed by 1 arcmin) over those of the truths, sweep by sweep. Both with the
+skewness (of maps smoothed by 1 arcmin) over those of the truths, sweep by sweep. *Paths*: the same
+where one diffusion ends that starts from the truth in even noise, without data. All with the
 spectral gain and without it, on simulated skies of 360 x 360 pixels that neither the training nor
 calibration.py draws. Writes results/spectral_gain.json and spectral_gain.png.
 
@@ -33,10 +34,11 @@ from jaxmap.denoiser import Denoiser
 from jaxmap.denoiser_files import read_denoiser, write_denoiser
 from jaxmap.grid import Grid
 from jaxmap.operators import gaussian_smooth, shear_from_convergence
-from jaxmap.posterior import gibbs_sweep, learned_mean
+from jaxmap.posterior import gibbs_sweep, learned_mean, prior_denoiser
 from jaxmap.progress import progress_bar
 from jaxmap.sampler_prior import gaussian_part
 from jaxmap.samplers import Gibbs
+from jaxmap.sampling.diffusion import integrate, noise_levels
 from jaxmap.spectra import map_power
 from jaxmap.spectral_gain import TABLES
 from jaxmap.training.denoising import information_from_shear
@@ -52,6 +54,7 @@ BANDS = [f"power {low:.0f} to {high:.0f}" for low, high in pairwise(EDGES)]
 EVEN = (0.016, 0.032, 0.064, 0.128, 0.256)
 WITH_DATA = (0.064, 0.256, np.inf)
 SHOWN = ("even, 0.016", "even, 0.032", "even, 0.064", "COSMOS, 0.256")
+PATH_FROM, PATH_LEVELS = 0.064, 12
 MEASURED_ON = 128
 
 
@@ -77,11 +80,14 @@ def main() -> None:
     noises = [(0 * weight, level) for level in EVEN] + [(weight, level) for level in WITH_DATA]
     names = [f"even, {level:g}" for level in EVEN] + [f"COSMOS, {level:g}" for level in WITH_DATA]
     looks = {name: overlap_of(one, fields.survey.grid) for name, one in cases.items()}
+    paths = {name: path_of(one, fields.survey.grid) for name, one in cases.items()}
     found: dict[str, list[Any]] = {name: [] for name in cases}
+    ended: dict[str, list[Any]] = {name: [] for name in cases}
     for number in range(num):
         sky = fields.simulator.draw(jax.random.fold_in(key, number))
         for name, look in looks.items():
             found[name].append([look(jax.random.key(number), sky, *noise) for noise in noises])
+            ended[name].append(paths[name](jax.random.key(number), sky))
         print(f"overlap: sky {number}", flush=True)
     overlap = {
         name: dict(zip(names, map(in_bands, np.array(each).swapaxes(0, 1)), strict=True))
@@ -96,6 +102,8 @@ def main() -> None:
             followed[name].append(run(jax.random.key(number), truth, data))
         print(f"chains: sky {number}", flush=True)
     grown = {name: growth(np.array(each), np.array(truths)) for name, each in followed.items()}
+    paths_end = {name: np.array(each) for name, each in ended.items()}
+    after = {name: growth(each[:, 1:], each[:, 0]) for name, each in paths_end.items()}
     figures = {
         "weights": header["sha256"],
         "side": fields.survey.grid.shape[0],
@@ -104,6 +112,7 @@ def main() -> None:
         "num_chains": chains,
         "num_sweeps": Gibbs.num_sweeps,
         "overlap": overlap,
+        "after_one_path": {name: row(each[0]) for name, each in after.items()},
         "after_one_sweep": {name: row(each[1]) for name, each in grown.items()},
         "after_all_sweeps": {name: row(each[-1]) for name, each in grown.items()},
     }
@@ -168,6 +177,20 @@ def sweeps_of(denoiser: Denoiser) -> Callable[..., jax.Array]:
 
         _, found = jax.lax.scan(sweep, truth, jnp.arange(Gibbs.num_sweeps))
         return jnp.concatenate([summaries(truth, data.grid)[None], found])
+
+    return run
+
+
+def path_of(denoiser: Denoiser, grid: Grid) -> Callable[..., jax.Array]:
+    """``(key, sky) -> summaries`` of the sky, and of where a path from it in even noise ends."""
+
+    @jax.jit
+    def run(key: jax.Array, sky: jax.Array) -> jax.Array:
+        mean, prior = learned_mean(denoiser, grid), gaussian_part(denoiser, grid)
+        start = sky + PATH_FROM * jax.random.normal(key, sky.shape, sky.dtype)
+        levels = noise_levels(PATH_LEVELS, PATH_FROM)
+        end = integrate(prior_denoiser(mean), start, levels, prior.amplitude**2)
+        return jnp.stack([summaries(sky, grid), summaries(end, grid)])
 
     return run
 

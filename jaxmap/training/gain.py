@@ -18,6 +18,7 @@ from jaxmap.prior import GaussianPrior
 from jaxmap.spectra import PowerSpectrum, mode_variance
 from jaxmap.spectral_gain import SpectralGain
 from jaxmap.training.denoising import information_from_shear
+from jaxmap.training.kept_power import keeping_power
 from jaxmap.training.layouts import Fields
 from jaxmap.training.loop import Progress
 from jaxmap.training.noise import draw_survey_weight
@@ -69,8 +70,9 @@ def measure_gain(
         settings: of the training, for the size of the fields and what noise to draw.
         key: PRNG key.
         num: number of fields, each seen in even noise of `NUM_LEVELS` levels, and behind a survey
-            of its own with `NUM_STATES` states of a sampler; a hundred or so.
-        progress: wraps the range of fields.
+            of its own with `NUM_STATES` states of a sampler; a hundred or so. As many others tell
+            what draws lack in power (`jaxmap.training.kept_power`).
+        progress: wraps the range of fields, twice.
     """
     plain = replace(denoiser, gain=None)
     side = max(layout.side for layout in settings.layouts)
@@ -115,7 +117,13 @@ def measure_gain(
     groups = grouped([one for one in behind if one.scale > rows[-1].scale])
     fields_of_rows = np.array([num] * len(rows) + [len(group) for group in groups])
     rows += [_mean(group) for group in groups]
-    return replace(denoiser, gain=gain_of(rows, log_ell, fields_of_rows[:, None] * count))
+    gain = gain_of(rows, log_ell, fields_of_rows[:, None] * count)
+    share = share_of(rows[:NUM_LEVELS], gain)
+    last, one = float(levels[-1]), jax.random.fold_in(key, num)
+    gain = keeping_power(
+        plain, gain, share, NUM_LEVELS, last, fields, grid, columns, one, num, progress
+    )
+    return replace(denoiser, gain=gain)
 
 
 def grouped(found: list[Moments]) -> list[list[Moments]]:
@@ -197,3 +205,12 @@ def gain_of(levels: list[Moments], log_ell: np.ndarray, modes: np.ndarray) -> Sp
     gain = (overlap + known) / (correction - leakage * shared + known)
     tables = (0.5 * np.log(scale), log_ell, gain, leakage)
     return SpectralGain(*(jnp.asarray(each, float) for each in tables))
+
+
+def share_of(rows: list[Moments], gain: SpectralGain) -> np.ndarray:
+    """Power of the correction, with its gain, over that of the Wiener mean; over all rows, which
+    are the first of the gain; shape ``(m,)``."""
+    _, wiener, correction, shared, _, _ = map(np.array, zip(*rows, strict=True))
+    strength, leakage = (np.asarray(table)[: len(rows)] for table in (gain.gain, gain.leakage))
+    right = strength**2 * (correction - leakage * shared)
+    return right.sum(axis=0) / np.maximum(wiener.sum(axis=0), np.finfo(np.float32).tiny)
