@@ -141,14 +141,14 @@ class Gibbs:
     Args:
         num_sweeps: of a chain.
         path: the diffusion of the data where a chain starts, and of the messenger in every sweep;
-            finer than the default of samples, for what it lacks adds up along the chain.
+            what it lacks adds up along the chain.
 
     Raises:
         ValueError: for fewer than 8 sweeps.
     """
 
     num_sweeps: int = 16
-    path: Diffusion = Diffusion(12)
+    path: Diffusion = Diffusion()
 
     def __post_init__(self) -> None:
         if self.num_sweeps < 8:

@@ -18,8 +18,8 @@ sweeps. Both hold, on average over simulated fields, for
 with c the error of the Wiener filter. That is measured (`jaxmap.training.gain`): where the noise of
 a state rules, as in the sweeps of a chain and in the last steps of a diffusion, in even noise; in
 larger noise, where what is right depends on the pattern of the data too, as the mean over surveys.
-In even noise :math:`\alpha` is then lowered by some thousandths, without which draws would lack a
-hundredth or two of power on small scales (`jaxmap.training.kept_power`).
+In even noise :math:`\alpha` is then lowered by some thousandths, without which draws would lack
+power on small scales (`jaxmap.training.kept_power`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draws of a denoiser whose correction is too weak lose power; how much better it must be."""
+"""Draws of a denoiser whose correction is too weak lose power; what makes up for it."""
 
 from __future__ import annotations
 

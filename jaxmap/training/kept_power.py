@@ -1,7 +1,7 @@
 r"""How much more of the Wiener mean a trained network needs for its draws to keep the power.
 
 An exact denoiser's diffusion carries :math:`x + s n` to a field of the power of x. A network's ends
-at one or two hundredths less on the smallest scales, though its error is uncorrelated with both the
+at one of less power on the smallest scales, though its error is uncorrelated with both the
 Wiener mean and the correction: what it cannot tell it leaves out of its answer, and a path follows
 the answer. So the leakage :math:`\alpha` of the gain is lowered by :math:`\eta(\ell)`, some
 thousandths, wherever it was measured in even noise; to first order
