@@ -81,6 +81,7 @@ def main() -> None:
                 "rhat_largest": max(
                     (v for v in result.diagnostics.get("rhat", []) if v is not None), default=None
                 ),
+                "acceptance": result.diagnostics.get("acceptance"),
                 "seconds": time.perf_counter() - start,
             }
             print(name, costs[name], flush=True)

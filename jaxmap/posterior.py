@@ -121,13 +121,19 @@ def sample_diffusion_watched(
     key_start, key_noise = jax.random.split(key)
     fluctuation, _ = gaussian_fluctuation(key_start, data, prior)
     white = jax.random.normal(key_noise, data.grid.shape, centre.dtype)
-    power = prior.amplitude**2
     return integrate_watched(
         posterior_denoiser(mean, data),
         centre + fluctuation + largest * white,
         noise_levels(num_steps - 1, largest, dtype=centre.dtype),
-        power / (1 + power * jnp.mean(data.weight)),
+        posterior_variance(prior, data),
     )
+
+
+def posterior_variance(prior: GaussianPrior, data: ShearMap) -> jax.Array:
+    r"""Of every mode of a Gaussian posterior of even noise, :math:`S / (1 + S \langle w \rangle)`,
+    shape ``(ny, nx)``; 0 for the mean."""
+    power = prior.amplitude**2
+    return power / (1 + power * jnp.mean(data.weight))
 
 
 def most_probable(
@@ -162,8 +168,7 @@ def most_probable(
     """
     start, _ = solve_information(information_of(data), data.weight, data.grid, prior)
     denoise = posterior_denoiser(mean, data)
-    power = prior.amplitude**2
-    variance = power / (1 + power * jnp.mean(data.weight))
+    variance = posterior_variance(prior, data)
 
     def step(field: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array]:
         toward = jnp.fft.fft2(denoise(field, level) - field)

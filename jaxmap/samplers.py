@@ -22,7 +22,12 @@ from jaxmap.annealed_posterior import (
 from jaxmap.catalog import ShearMap
 from jaxmap.likelihood import ShearLikelihood
 from jaxmap.operators import convergence_from_shear
-from jaxmap.posterior import gibbs_sweep, information_of, sample_diffusion_watched
+from jaxmap.posterior import (
+    gibbs_sweep,
+    information_of,
+    posterior_variance,
+    sample_diffusion_watched,
+)
 from jaxmap.sampler_prior import (
     ConvolvedPosterior,
     SamplerPrior,
@@ -53,7 +58,8 @@ CONVOLVED = AnnealingSettings(
 )
 """For preconditioned chains of the posterior's own convolutions (`ConvolvedPosterior`). These may
 end at any level, so the floor is where the learned score is still nearly a gradient; trajectories
-are a quarter of a period, and five forget the level above. The flow ends where `eps` does."""
+are a quarter of a period, and five forget the level above. The flow ends where `eps` does, and with
+the same step: a mean there would lose power of the smallest scales."""
 
 NUM_BANDS = 8
 """Bands of multipoles, evenly spaced in their logarithm, whose power is watched along chains."""
@@ -210,6 +216,7 @@ class Annealed:
     ) -> Draws:
         key_start, key_chain = jax.random.split(key)
         gaussian = gaussian_part(prior, data.grid)
+        variance: jax.Array | None = None
         score: AnnealedPosterior | ConvolvedPosterior
         if self.proxy:
             score = AnnealedPosterior(ShearLikelihood(data), prior_score(prior, data.grid))
@@ -217,6 +224,7 @@ class Annealed:
         else:
             score = ConvolvedPosterior(prior, data)
             rough = _centre(prior, data)
+            variance = posterior_variance(gaussian, data)
         white = jax.vmap(lambda k: jax.random.normal(k, rough.shape, rough.dtype))(
             _keys(key_start, numbers)
         )
@@ -232,6 +240,7 @@ class Annealed:
             self.progress,
             precondition,
             int(numbers[0]),
+            variance,
         )
         rounds = info.statistics.rounds
         acceptance = jnp.sum(info.statistics.acceptance * rounds, axis=1) / jnp.sum(rounds, axis=1)

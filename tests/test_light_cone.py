@@ -156,7 +156,7 @@ def test_haloes_sit_where_matter_is(cone) -> None:
     assert abs(away.mean()) < 4 * away.std() / np.sqrt(20) < 0.3 * here.mean()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_same_key_same_map_in_any_batch(cone) -> None:
     keys = jax.random.split(jax.random.key(9), 3)
     one = jax.jit(halo_light_cone, static_argnums=2)
@@ -192,7 +192,7 @@ def test_float32(cone, maps) -> None:
     assert float(fields.std()) == pytest.approx(maps[0].std(), rel=0.15)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_lognormal_part_has_the_skewness_of_its_formula(cone) -> None:
     r"""Without haloes, skewness and variance follow from the fields' variances.
 

@@ -27,6 +27,7 @@ from jaxmap.sampling.path_integral import Score
 from jaxmap.sampling.probability_flow import (
     flow_evaluations,
     flow_levels,
+    flow_of_modes,
     flow_to_zero_watched,
 )
 from jaxmap.sampling.rounds import (
@@ -68,6 +69,7 @@ def sample_annealed(
     progress: Callable[[Iterable[AnnealingState]], Iterable[AnnealingState]] = lambda run: run,
     precondition: Preconditioner = hmc.identity,
     first: int = 0,
+    variance: jax.Array | None = None,
 ) -> tuple[jax.Array, AnnealingInfo]:
     r"""One sample per chain by annealed HMC and the probability flow.
 
@@ -84,6 +86,9 @@ def sample_annealed(
             place for a progress bar, or to save the state.
         precondition: square root of the inverse mass, a pytree or function as the score.
         first: number of the first chain.
+        variance: about that of the density, per Fourier mode, where positions are periodic fields:
+            the flow then takes the steps of a Gaussian field (`flow_of_modes`), for modes far
+            narrower than the last level that a score was made for. None for any density.
 
     Returns:
         Samples, shape ``(num_chains, ...)``, and `AnnealingInfo`; a warning tells of chains that
@@ -95,7 +100,7 @@ def sample_annealed(
     state = begin(start, score, settings)
     for latest in progress(anneal(key, state, score, settings, precondition, first)):
         state = latest
-    return finish(state, score, settings, first)
+    return finish(state, score, settings, first, variance)
 
 
 def begin(start: jax.Array, score: Score, settings: AnnealingSettings) -> AnnealingState:
@@ -127,21 +132,28 @@ def anneal(
 
 
 def finish(
-    state: AnnealingState, score: Score, settings: AnnealingSettings, first: int = 0
+    state: AnnealingState,
+    score: Score,
+    settings: AnnealingSettings,
+    first: int = 0,
+    variance: jax.Array | None = None,
 ) -> tuple[jax.Array, AnnealingInfo]:
     """Carry chains from their own level to zero noise, and tell how they went.
+
+    Arguments as of `sample_annealed`.
 
     Raises:
         FloatingPointError: if the flow leaves the finite numbers.
     """
-    samples, finite = _flow(state.chain, _argument(score), settings)
-    _require_finite_flow(state, np.asarray(finite), settings, first)
+    samples, finite = _flow(state.chain, _argument(score), settings, variance)
+    by_modes = variance is not None
+    _require_finite_flow(state, np.asarray(finite), settings, first, by_modes)
     finished = state.level == len(settings.sigmas)
     steps = state.rounds * settings.steps_per_level
     info = AnnealingInfo(
         sigma=state.chain.sigma,
         finished=finished,
-        evaluations=state.evaluations + flow_evaluations(settings.flow_steps),
+        evaluations=state.evaluations + flow_evaluations(settings.flow_steps, by_modes),
         steps=steps,
         statistics=_means(state.statistics),
     )
@@ -158,14 +170,14 @@ def _means(sums: LevelStatistics) -> LevelStatistics:
 
 @partial(jax.jit, static_argnames="settings")
 def _flow(
-    chain: HMCState, score: Score, settings: AnnealingSettings
+    chain: HMCState, score: Score, settings: AnnealingSettings, variance: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    flow = partial(
-        flow_to_zero_watched,
-        score=score,
-        num_steps=settings.flow_steps,
-        last_level=settings.flow_end,
-    )
+    def flow(position: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        steps = settings.flow_steps, settings.flow_end
+        if variance is None:
+            return flow_to_zero_watched(position, sigma, score, *steps)
+        return flow_of_modes(position, sigma, score, variance, *steps)
+
     return jax.vmap(flow)(chain.position, chain.sigma)
 
 
@@ -196,14 +208,19 @@ def _require_finite(state: AnnealingState, settings: AnnealingSettings, first: i
 
 
 def _require_finite_flow(
-    state: AnnealingState, finite: np.ndarray, settings: AnnealingSettings, first: int
+    state: AnnealingState,
+    finite: np.ndarray,
+    settings: AnnealingSettings,
+    first: int,
+    by_modes: bool,
 ) -> None:
     """Refuse a flow that is not finite after each of its steps, shape ``(num_chains, steps)``."""
     if finite.all():
         return
     number, step = (int(index) for index in np.argwhere(~finite)[0])
     sigma = state.chain.sigma[number]
-    level = float(flow_levels(sigma, settings.flow_steps, settings.flow_end)[step])
+    levels = flow_levels(sigma, settings.flow_steps, settings.flow_end, by_modes)
+    level = float(levels[step])
     raise FloatingPointError(
         f"chain {first + number} is not finite from step {step + 1} of {finite.shape[1]} of its "
         f"flow to zero noise on (from sigma = {level:.3g}); {_REMEDY}"

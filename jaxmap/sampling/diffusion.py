@@ -33,7 +33,7 @@ def noise_levels(
     .. math:: s_i = \Big(s_0^{1/7} + \tfrac{i}{n-1} (s_{n-1}^{1/7} - s_0^{1/7})\Big)^7
 
     Closer together where noise is large, for there peaks take shape: in equal logarithmic steps
-    eleven take up to 0.6 % of the power, so at most 0.3 % (`experiments/integrator.py`).
+    eleven take up to 0.7 % of the power, so at most 0.4 % (`experiments/integrator.py`).
 
     References:
         Karras et al. (2022), arXiv:2206.00364, Eq. 5.

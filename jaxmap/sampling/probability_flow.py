@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.ode import odeint
 
+from jaxmap.sampling.diffusion import integrate_watched, noise_levels
 from jaxmap.sampling.path_integral import Score
 
 NUM_STEPS = 8
@@ -29,9 +30,9 @@ LAST_LEVEL = 1e-3
 """Level of the last mean, as a fraction of the first."""
 
 
-def flow_evaluations(num_steps: int = NUM_STEPS) -> int:
-    """Evaluations of the score that `flow_to_zero` takes."""
-    return 4 * num_steps + 1
+def flow_evaluations(num_steps: int = NUM_STEPS, by_modes: bool = False) -> int:
+    """Evaluations of the score that `flow_to_zero`, or `flow_of_modes`, takes."""
+    return num_steps if by_modes else 4 * num_steps + 1
 
 
 def flow_to_zero(
@@ -88,10 +89,50 @@ def flow_to_zero_watched(
     return last, jnp.append(finite, jnp.all(jnp.isfinite(last)))
 
 
+def flow_of_modes(
+    position: jax.Array,
+    sigma: jax.Array,
+    score: Score,
+    variance: jax.Array,
+    num_steps: int = NUM_STEPS,
+    last_level: float = LAST_LEVEL,
+) -> tuple[jax.Array, jax.Array]:
+    r"""Carry a periodic field to zero noise in steps that are exact for a Gaussian one.
+
+    The exponential integrator of `jaxmap.sampling.diffusion`. `flow_to_zero` ends with a mean,
+    which of a mode of variance V keeps :math:`V / (V + \sigma^2)`: too little where V is not far
+    above the last level that a score was made for. The last step here keeps all of it.
+
+    Args:
+        position: a field at the level ``sigma``, shape ``(ny, nx)``.
+        sigma: its level, a scalar above 0.
+        score: ``score(x, sigma)``.
+        variance: V per Fourier mode, about that of the density, shape ``(ny, nx)``.
+        num_steps: levels, of one evaluation each.
+        last_level: the last one, as a fraction of ``sigma``.
+
+    Returns:
+        A sample of the density without noise, and whether it was finite after each step,
+        ``(num_steps,)``.
+    """
+
+    def denoise(field: jax.Array, level: jax.Array) -> jax.Array:
+        return field + level**2 * score(field, level)
+
+    levels = flow_levels(sigma, num_steps, last_level, by_modes=True)
+    return integrate_watched(denoise, position, levels, variance)
+
+
 def flow_levels(
-    sigma: jax.Array, num_steps: int = NUM_STEPS, last_level: float = LAST_LEVEL
+    sigma: jax.Array,
+    num_steps: int = NUM_STEPS,
+    last_level: float = LAST_LEVEL,
+    by_modes: bool = False,
 ) -> jax.Array:
-    """Levels between the steps of `flow_to_zero`, from ``sigma`` down, ``(num_steps + 1,)``."""
+    """Levels between the steps of `flow_to_zero`, from ``sigma`` down, ``(num_steps + 1,)``; or
+    those of `flow_of_modes`, ``(num_steps,)``."""
+    if by_modes:
+        return sigma * noise_levels(num_steps, 1.0, last_level, sigma.dtype)
     fractions = np.linspace(1, last_level ** (1 / 3), num_steps + 1) ** 3
     return sigma * jnp.asarray(fractions, sigma.dtype)
 

@@ -82,17 +82,21 @@ def keeping_power(
     power = partial(_power, place=jnp.asarray(columns.ravel()), number=int(columns.max()))
 
     @jax.jit
-    def look(key: jax.Array, fields: Fields, both: tuple[Denoiser, ...]) -> jax.Array:
+    def start(key: jax.Array, fields: Fields) -> tuple[jax.Array, jax.Array]:
         key_field, key_noise = jax.random.split(key)
         field = fields.draw(key_field, grid.shape[0])
-        start = field + level * jax.random.normal(key_noise, field.shape, field.dtype)
-        means = [prior_denoiser(learned_mean(one, grid)) for one in both]
-        ends = [integrate(mean, start, levels, variance) for mean in means]
-        return jnp.stack([power(one) for one in (field, *ends)])
+        white = jax.random.normal(key_noise, field.shape, field.dtype)
+        return power(field), field + level * white
+
+    @jax.jit
+    def end(noised: jax.Array, one: Denoiser) -> jax.Array:
+        mean = prior_denoiser(learned_mean(one, grid))
+        return power(integrate(mean, noised, levels, variance))
 
     found = []
-    for one in progress(range(num)):
-        found.append(jax.device_get(look(jax.random.fold_in(key, one), fields, both)))
+    for number in progress(range(num)):
+        truth, noised = start(jax.random.fold_in(key, number), fields)
+        found.append(jax.device_get([truth, *(end(noised, one) for one in both)]))
     return _lowered(gain, rows, missing(np.array(found, dtype=float), SPREAD * share))
 
 

@@ -321,7 +321,7 @@ CLUSTERS = st.lists(st.lists(st.tuples(VALUES, VALUES), max_size=5), max_size=5)
 @pytest.mark.parametrize(
     ("name", "num"),
     [
-        *(pytest.param(name, 40, marks=pytest.mark.slow) for name in ("sdm1d", "cnn1d")),
+        *(pytest.param(name, 15, marks=pytest.mark.slow) for name in ("sdm1d", "cnn1d")),
         pytest.param("m_sigma_contaminated", 500, marks=pytest.mark.slow),
         *(pytest.param(name, ALL, marks=pytest.mark.release) for name in MODELS),
     ],
