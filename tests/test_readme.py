@@ -224,6 +224,11 @@ def test_calibration_of_the_samples():
     *most, last = (with_error(learned[f"power, ell {band}, samples/truth"]) for band in bands)
     assert f"their power is {', '.join(most)} and {last} of the truth's in six bands" in PAGE
     assert {line["verdict"] for line in learned.values()} == {"pass"}, "what was asked is met"
+    rmse = figures["dlposterior"]["figures"]["rmse of mean / Wiener"]["value"]
+    one = json.loads((ROOT / "experiments/results/posterior.json").read_text())["table1"]
+    mean = one["mean_of_samples"]
+    assert f"of the Wiener filter's error, where it has {rmse:.3f}, and on the benchmark" in PAGE
+    assert f"where it has {mean['rmse_C'] * 100:.3f}e-2 and {mean['r_C']:.3f};" in PAGE
     ranks = [name for name, line in learned.items() if "error" not in line]
     least = min(ranks, key=lambda name: learned[name]["value"])
     assert len(ranks) == 12 and least == "skewness"
