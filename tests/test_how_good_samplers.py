@@ -37,8 +37,8 @@ def test_chains_of_a_score_that_is_no_gradient():
 def test_chains_under_the_learned_prior():
     figures = results("sampler_agreement")
     assert figures["weights"] == read_denoiser()[2]["sha256"]
-    fields = figures["fields"]
-    assert [field["pixels"][0] for field in fields] == [192, 360]
+    *fields, tiny = figures["fields"]
+    assert [field["pixels"][0] for field in fields] == [192, 360] and tiny["pixels"][0] == 64
     assert "simulated fields of 192² and 360² the means" in NOT
     off: dict[str, list[float]] = {"observed": [], "masked": []}
     for field in fields:
@@ -51,6 +51,21 @@ def test_chains_under_the_learned_prior():
     small, large = off["masked"]
     told = f"within {small:.1f} % on 192² (16 samples) and {large:.1f} % on 360² (four)"
     assert told in NOT and [field["num_samples"] for field in fields] == [16, 4]
+    assert all(
+        gap["square_gap_observed"] < gap["square_gap_of_chance_observed"]
+        for gap in tiny["pairs"].values()
+    ), "the means do"
+    wide = {
+        where: [
+            f"{tiny['pairs'][f'eps and {other}'][f'std_ratio_{where}']:.2f}"
+            for other in ("gibbs", "hmc-fast", "hmc")
+        ]
+        for where in ("observed", "masked")
+    }
+    told = "in observed pixels is {} (`gibbs`), {} (`hmc-fast`) and {} (`hmc`), in the hole"
+    assert told.format(*wide["observed"]) in NOT
+    told = "{}, {} and {}, with an R-hat of ".format(*wide["masked"])
+    assert f"{told}{tiny['samplers']['gibbs']['rhat_largest']:.1f}." in NOT
     chains = results("prior_chains")
     grown = {}
     for side, count in chains["chains_by_side"].items():
