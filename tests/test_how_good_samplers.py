@@ -48,6 +48,7 @@ def test_chains_under_the_learned_prior():
             ratios = [pair[f"std_ratio_{where}"] for pair in field["pairs"].values()]
             largest.append(100 * max(abs(ratio - 1) for ratio in ratios))
     assert f"in observed pixels their spreads within {max(off['observed']):.1f} %; in a hole" in NOT
+    assert max(off["observed"]) < 1
     small, large = off["masked"]
     told = f"within {small:.1f} % on 192² (16 samples) and {large:.1f} % on 360² (four)"
     assert told in NOT and [field["num_samples"] for field in fields] == [16, 4]
