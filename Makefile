@@ -4,14 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-release test-oldest test-newest coverage lint benchmark \
-	docs notebooks clean
+.PHONY: setup demo test test-slow test-release oldest newest test-oldest test-newest coverage lint \
+	benchmark docs notebooks clean
 
 # Debian's python3 has no ensurepip; virtualenv brings its own pip.
 new_venv = $(1) -m venv $(2) 2>/dev/null || { rm -rf $(2); \
 	$(1) -m pip install --quiet --target $(2)-bootstrap virtualenv \
 	&& PYTHONPATH=$(2)-bootstrap $(1) -m virtualenv --quiet $(2) \
 	&& rm -rf $(2)-bootstrap; }
+
+# Python compiles what is imported when it is; to compile all at once takes as long as the rest.
+INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
 
 setup: $(STAMP)
 
@@ -20,8 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "jaxmap needs Python 3.11 or newer; give one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(call new_venv,$(PYTHON),$(VENV))
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python $(INSTALL) --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 demo: setup
@@ -56,23 +58,26 @@ PART := $(addprefix tests/test_,grid.py catalog.py readers.py weights.py mapfile
 WITH := --editable ".[plot,io,dynamics]" pytest hypothesis pytest-xdist
 
 OLDEST := .venv-oldest
-test-oldest:
+oldest:
 	@$(call new_venv,$(PYTHON),$(OLDEST))
 	@$(PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
-	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint $(OLDEST)/constraints.txt $(WITH)
+	@$(OLDEST)/bin/python $(INSTALL) --constraint $(OLDEST)/constraints.txt $(WITH)
+
+test-oldest: oldest
 	@echo "Tests with the oldest versions, jax $$($(OLDEST)/bin/python -c 'import jax; print(jax.__version__)')"
-	@$(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" $(PART)
+	@$(SOON) $(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" $(PART)
 
 NEWEST := .venv-newest
 NEWER := python3.13 python3.12 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3)
-test-newest:
+newest:
 	@python=$$(for one in $(NEWER) $(PYTHON); do $$one -c "" 2>/dev/null && echo $$one && break; done); \
 		$(call new_venv,$$python,$(NEWEST))
-	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade $(WITH)
+	@$(NEWEST)/bin/python $(INSTALL) --upgrade $(WITH)
+
+test-newest: newest
 	@$(NEWEST)/bin/python -c 'import sys, jax; \
 		print(f"Tests with the newest versions, jax {jax.__version__}, Python {sys.version.split()[0]}")'
-	@$(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" $(PART)
+	@$(SOON) $(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "$(QUICK)" $(PART)
 
 # Lines and branches that the quick and the longer tests run: a table, and
 # experiments/results/covered.json. Longer than `make test test-slow` by about half.
@@ -96,8 +101,7 @@ notebooks: setup
 	@for script in notebooks/*.py; do $(BIN)/python -m jupytext --quiet --to ipynb $$script || exit 1; done
 
 docs: setup notebooks
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[docs]"
+	@$(BIN)/python $(INSTALL) --constraint constraints.txt --editable ".[docs]"
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@$(BIN)/python docs/built_links.py docs/_build/html
 	@echo "Wrote docs/_build/html/index.html"

@@ -7,7 +7,8 @@ the samples of the exact Gaussian posterior are the control that must fail.
 
 Writes results/calibration.json, calibration_dlposterior.png and calibration_wiener.png; with
 ``--sampler gibbs`` (or another) calibration_gibbs.json and .png, of that sampler on the same skies
-and of as many samples of eps beside it; with another ``--side`` or with ``--steps``, names with it.
+and of as many samples of eps beside it; with another ``--side`` or ``--seed`` or with ``--steps``,
+names with it. Those of ``--seed 5`` are a hundred skies that nothing was looked at on before.
 Fields are kept in runs/ as they are judged: a run that is stopped goes on.
 """
 
@@ -46,7 +47,9 @@ def main() -> None:
     side, num, num_samples = (
         (QUICK_SIDE, 3, 9) if options.quick else (options.side, options.num, options.samples)
     )
-    steps = f"_{options.steps}_steps" if options.steps else ""
+    suffix = f"_{options.steps}_steps" if options.steps else ""
+    if options.seed:
+        suffix += f"_seed_{options.seed}"
     denoiser, domain, header = read_denoiser(options.weights)
     fields = cosmos_fields(options, side)
     figures: dict[str, Any] = {"side": side, "weights": header["sha256"]}
@@ -63,13 +66,13 @@ def main() -> None:
     beside = f"eps_beside_{options.sampler}"
     if options.sampler != "eps":
         estimators[beside] = replace(learned, sampler=Diffusion())
-    elif not steps:
+    elif not options.steps:
         wiener = Wiener(denoiser.spectrum, num_samples, margin=0, chunk=num_samples)
         estimators = {"wiener": wiener, "dlposterior": learned}
     kind = "" if options.quick or side == SIDE else f"_{side}"
     tag = f"-{header['sha256'][:12]}" if options.weights else ""
     kept = (options.out if options.quick else HERE.parent) / "runs"
-    folders = {name: kept / f"calibration_{side}_{name}{steps}{tag}" for name in estimators}
+    folders = {name: kept / f"calibration_{side}_{name}{suffix}{tag}" for name in estimators}
     for name, estimator in estimators.items():
         report = calibrate(
             estimator,
@@ -88,13 +91,13 @@ def main() -> None:
         )
         figures[name] = without_curves(report)
         if name != beside:
-            picture = options.out / f"calibration{kind}{steps}_{name}.png"
+            picture = options.out / f"calibration{kind}{suffix}_{name}.png"
             draw_report(report, name).savefig(picture, dpi=110)
     if beside in figures:
         figures["beyond_eps"] = difference(folders[options.sampler], folders[beside], num)
     save(
         options,
-        f"calibration{kind}{steps}" + ("" if options.sampler == "eps" else f"_{options.sampler}"),
+        f"calibration{kind}{suffix}" + ("" if options.sampler == "eps" else f"_{options.sampler}"),
         figures,
     )
 

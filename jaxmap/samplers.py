@@ -186,7 +186,8 @@ class Annealed:
     The paper's chains start from the Kaiser-Squires map with white noise of the first level and
     follow a proxy of the posterior (`AnnealedPosterior`). With ``proxy=False`` they start from the
     mean of the posterior, with noise, and follow its convolutions themselves
-    (`ConvolvedPosterior`).
+    (`ConvolvedPosterior`). Neither data nor prior know the mean of the map, in which chains walk
+    at random: it is taken off, so that it is 0 as in the samples of `Diffusion` and `Gibbs`.
 
     Args:
         settings: schedule; `PAPER`, or `PRECONDITIONED_LEARNED` with ``precondition``, or
@@ -242,6 +243,7 @@ class Annealed:
             int(numbers[0]),
             variance,
         )
+        samples = samples - jnp.mean(samples, axis=(1, 2), keepdims=True)
         rounds = info.statistics.rounds
         acceptance = jnp.sum(info.statistics.acceptance * rounds, axis=1) / jnp.sum(rounds, axis=1)
         return Draws(

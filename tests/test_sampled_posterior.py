@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmap.annealed_posterior import AnnealedPosterior
 from jaxmap.catalog import ShearMap
 from jaxmap.denoiser import NUM_CONDITIONS, NUM_FEATURES, Denoiser
 from jaxmap.diagnostics import gelman_rubin
 from jaxmap.estimators import MaximumPosterior, SampledPosterior, Wiener
 from jaxmap.gaussian_posterior import solve_conjugate_gradient
 from jaxmap.hybrid_prior import HybridPrior
+from jaxmap.likelihood import ShearLikelihood
 from jaxmap.mapfiles import read_mass_map, read_samples, write_mass_map, write_samples
 from jaxmap.massmap import MassMap, quantiles
 from jaxmap.methods import build_sampler
@@ -26,7 +28,8 @@ from jaxmap.networks.score_unet import ScoreUNet, initialise_score
 from jaxmap.networks.unet import ResidualUNet, initialise
 from jaxmap.prior import GaussianPrior
 from jaxmap.samplers import Annealed, Diffusion, Draw, Draws, Gibbs
-from jaxmap.sampling.schedule import PRECONDITIONED
+from jaxmap.sampling.annealing import sample_annealed
+from jaxmap.sampling.schedule import PAPER, PRECONDITIONED
 from jaxmap.spectra import mode_variance
 
 KEY = jax.random.key(3)
@@ -84,6 +87,34 @@ def test_a_learned_prior_may_be_sampled_by_all(denoiser, data, spectrum, sampler
     exact = Wiener(spectrum, num_samples=100, margin=2, chunk=100)(KEY, data)
     distance = (together.samples - np.asarray(exact.convergence)) / np.asarray(exact.std)
     assert 0.7 < np.sqrt(np.mean(distance**2)) < 1.4
+
+
+UNIT_MASS = Annealed(replace(PAPER, cooling=0.3, steps_per_level=2))
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(Diffusion(4), id="eps"),
+        pytest.param(Gibbs(8, Diffusion(4)), id="gibbs", marks=pytest.mark.slow),
+        pytest.param(UNIT_MASS, id="hmc"),
+        pytest.param(replace(CHAINS, proxy=False), id="hmc-fast", marks=pytest.mark.slow),
+    ],
+)
+def test_no_sampler_tells_a_mean(spectrum, data, sampler):
+    """Of the map, which neither data nor prior know."""
+    samples = SampledPosterior(spectrum, sampler, 2, margin=0)(KEY, data).samples
+    assert samples is not None
+    assert np.abs(np.mean(samples, axis=(1, 2))).max() < 1e-6 * np.std(samples)
+
+
+def test_chains_of_hmc_walk_in_the_mean(spectrum, data):
+    """So that their samples must lose it: the control of the test above."""
+    prior = GaussianPrior(mode_variance(spectrum, data.grid))
+    start = jax.random.normal(KEY, (2, *data.grid.shape))
+    posterior = AnnealedPosterior(ShearLikelihood(data), prior)
+    samples, _ = sample_annealed(KEY, start, posterior, UNIT_MASS.settings)
+    assert np.all(np.abs(np.mean(samples, axis=(1, 2))) > 0.01 * np.std(samples))
 
 
 @pytest.mark.slow
