@@ -169,18 +169,30 @@ def compare_all(found: dict[str, np.ndarray], side: int) -> dict[str, dict[str, 
 
 def compare(one: np.ndarray, other: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Squared gap of the means in units of the variance, unbiased, and ratios of the spreads."""
-    variance = [samples.var(axis=0, ddof=1) for samples in (one, other)]
     gap = (one.mean(axis=0) - other.mean(axis=0)) ** 2
-    expected = variance[0] / len(one) + variance[1] / len(other)
-    pooled = (variance[0] + variance[1]) / 2
+    expected = one.var(axis=0, ddof=1) / len(one) + other.var(axis=0, ddof=1) / len(other)
     figures = {}
     for name, where in (("observed", mask), ("masked", ~mask)):
-        figures[f"square_gap_{name}"] = float((gap - expected)[where].sum() / pooled[where].sum())
-        figures[f"square_gap_of_chance_{name}"] = float(expected[where].sum() / pooled[where].sum())
-        figures[f"std_ratio_{name}"] = float(
-            np.sqrt(variance[1][where].sum() / variance[0][where].sum())
+        (first, first_error), (second, second_error) = (
+            mean_variance(samples[:, where]) for samples in (one, other)
         )
-    return figures
+        pooled = (first + second) / 2
+        figures[f"square_gap_{name}"] = (gap - expected)[where].mean() / pooled
+        figures[f"square_gap_of_chance_{name}"] = expected[where].mean() / pooled
+        ratio = np.sqrt(second / first)
+        figures[f"std_ratio_{name}"] = ratio
+        error = np.hypot(first_error / first, second_error / second) / 2
+        figures[f"std_ratio_{name}_error"] = ratio * error
+    return {name: float(value) for name, value in figures.items()}
+
+
+def mean_variance(samples: np.ndarray) -> tuple[float, float]:
+    """Over pixels, shape ``(n, pixels)``, and its jackknife error."""
+    without = [
+        np.delete(samples, i, axis=0).var(axis=0, ddof=1).mean() for i in range(len(samples))
+    ]
+    error = np.sqrt((len(samples) - 1) * np.var(without))
+    return samples.var(axis=0, ddof=1).mean(), error
 
 
 if __name__ == "__main__":

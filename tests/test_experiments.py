@@ -249,7 +249,7 @@ def test_estimators(shared, tmp_path):
     assert (tmp_path / "estimators_g1.png").stat().st_size > 100_000
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_remy_figures(shared, tmp_path):
     """The learned denoiser beats the Gaussian one, and the data end at ell = 1e4, as published."""
     figures = run("remy_figures", shared, tmp_path)

@@ -41,31 +41,29 @@ def test_chains_under_the_learned_prior():
     assert [field["pixels"][0] for field in fields] == [192, 360] and tiny["pixels"][0] == 64
     assert "simulated fields of 192² and 360² the means" in NOT
     off: dict[str, list[float]] = {"observed": [], "masked": []}
+    three = ("eps and gibbs", "eps and hmc-fast", "gibbs and hmc-fast")
     for field in fields:
         for gap in field["pairs"].values():
             assert gap["square_gap_observed"] < gap["square_gap_of_chance_observed"], "means agree"
         for where, largest in off.items():
-            ratios = [pair[f"std_ratio_{where}"] for pair in field["pairs"].values()]
+            ratios = [field["pairs"][pair][f"std_ratio_{where}"] for pair in three]
             largest.append(100 * max(abs(ratio - 1) for ratio in ratios))
     assert f"in observed pixels their spreads within {max(off['observed']):.1f} %; in a hole" in NOT
     assert max(off["observed"]) < 1
     small, large = off["masked"]
     told = f"within {small:.1f} % on 192² (16 samples) and {large:.1f} % on 360² (four)"
-    assert told in NOT and [field["num_samples"] for field in fields] == [16, 4]
+    assert told in NOT
+    assert [field["samplers"]["gibbs"]["num_samples"] for field in fields] == [16, 4]
     assert all(
         gap["square_gap_observed"] < gap["square_gap_of_chance_observed"]
         for gap in tiny["pairs"].values()
     ), "the means do"
-    wide = {
-        where: [
-            f"{tiny['pairs'][f'eps and {other}'][f'std_ratio_{where}']:.2f}"
-            for other in ("gibbs", "hmc-fast", "hmc")
-        ]
-        for where in ("observed", "masked")
-    }
-    told = "in observed pixels is {} (`gibbs`), {} (`hmc-fast`) and {} (`hmc`), in the hole"
-    assert told.format(*wide["observed"]) in NOT
-    told = "{}, {} and {}, with an R-hat of ".format(*wide["masked"])
+    told = "In observed pixels that is {} (`gibbs`), {} (`hmc-fast`) and {} (`hmc`), in the hole"
+    others = ("gibbs", "hmc-fast", "hmc")
+    assert told.format(*(spread(tiny, f"eps and {one}", "observed") for one in others)) in NOT
+    told = "{}, {} and {}, with an R-hat of ".format(
+        *(spread(tiny, f"eps and {one}", "masked") for one in others)
+    )
     assert f"{told}{tiny['samplers']['gibbs']['rhat_largest']:.1f}." in NOT
     chains = results("prior_chains")
     grown = {}
@@ -80,6 +78,24 @@ def test_chains_under_the_learned_prior():
     for row in chains["slope_of_log_density"].values():
         peaks = zip(row["mean"][5:], row["standard_error"][5:], strict=True)
         assert all(slope < -3 * error for slope, error in peaks)
+
+
+def spread(field: dict, pair: str, where: str) -> str:
+    row = field["pairs"][pair]
+    return f"{row[f'std_ratio_{where}']:.3f} ± {row[f'std_ratio_{where}_error']:.3f}"
+
+
+def test_chains_of_the_published_schedule():
+    """Right under the Gaussian prior, in observed pixels under the learned one, not in the hole."""
+    large, _, small = results("sampler_agreement")["fields"]
+    for where in ("observed", "masked"):
+        pair = "exact of a Gaussian field and hmc of a Gaussian field"
+        told = [spread(field, pair, where) for field in (large, small)]
+        assert "{} on 192² and {} on 64² ".format(*told) in NOT
+    told = [spread(large, "eps and hmc", where) for where in ("observed", "masked")]
+    assert "observed pixels {} of that of `eps`, in the hole {}".format(*told) in NOT
+    (hours,) = {round(large["samplers"]["hmc"]["seconds"] / 3600)}
+    assert hours == 1 and "an hour of a CPU core" in NOT
 
 
 def test_samplers_on_posteriors_that_are_known():

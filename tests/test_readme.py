@@ -243,6 +243,30 @@ def test_calibration_of_the_samples():
     assert f"state of noise 0.256, the overlap of error and map (below) is {told}" in PAGE
 
 
+def test_calibration_on_skies_not_looked_at():
+    figures = json.loads((ROOT / "experiments/results/calibration_seed_5.json").read_text())
+    assert figures["weights"] == read_denoiser()[2]["sha256"] and figures["seed"] == 5
+    learned = figures["dlposterior"]
+    lines = learned["lines"]
+    assert learned["num_fields"] == 100 and figures["wiener"]["verdict"] == "fail"
+    missed = {name for name, line in lines.items() if line["verdict"] != "pass"}
+    assert missed == {"TARP, pixels", "TARP, smoothed"}, "every line but TARP"
+    spread = [with_error(lines[f"std/error, {name}"]) for name in ("observed", "masked", "top 1 %")]
+    assert "spread over error is {}, {} and {} in observed, masked".format(*spread) in PAGE
+    *most, last = (
+        with_error(line)
+        for name, line in lines.items()
+        if name.startswith("power") and name.endswith("samples/truth")
+    )
+    told = f"power {', '.join(most)} and {last}, skewness"
+    told += f" {with_error(lines['skewness, samples/truth'])} and the height of peaks"
+    assert f"{told} {with_error(lines['peak height, samples/truth'])} of the truth's" in PAGE
+    mean = with_error(learned["figures"]["rmse of mean / Wiener"])
+    assert f"and their mean has {mean} of the Wiener filter's error" in PAGE
+    pixels, smoothed = (lines[f"TARP, {name}"]["value"] for name in ("pixels", "smoothed"))
+    assert f"TARP is off by {pixels:.3f} pixel by pixel and {smoothed:.3f} on smoothed maps" in PAGE
+
+
 def test_what_longer_training_gained():
     folder = ROOT / "experiments/results"
     stages = [json.loads((folder / f"denoiser{name}.json").read_text()) for name in ("_first", "")]

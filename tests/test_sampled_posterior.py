@@ -36,7 +36,7 @@ KEY = jax.random.key(3)
 CHAINS = Annealed(replace(PRECONDITIONED, sigma_floor=0.02, cooling=0.6), precondition=True)
 SAMPLERS = [
     pytest.param(Diffusion(6), id="eps"),
-    pytest.param(Gibbs(8, Diffusion(6)), id="gibbs", marks=pytest.mark.slow),
+    pytest.param(Gibbs(8, Diffusion(6)), id="gibbs", marks=pytest.mark.release),
     pytest.param(CHAINS, id="hmc", marks=pytest.mark.release),
 ]
 
@@ -96,9 +96,9 @@ UNIT_MASS = Annealed(replace(PAPER, cooling=0.3, steps_per_level=2))
     "sampler",
     [
         pytest.param(Diffusion(4), id="eps"),
-        pytest.param(Gibbs(8, Diffusion(4)), id="gibbs", marks=pytest.mark.slow),
+        pytest.param(Gibbs(8, Diffusion(4)), id="gibbs", marks=pytest.mark.release),
         pytest.param(UNIT_MASS, id="hmc"),
-        pytest.param(replace(CHAINS, proxy=False), id="hmc-fast", marks=pytest.mark.slow),
+        pytest.param(replace(CHAINS, proxy=False), id="hmc-fast", marks=pytest.mark.release),
     ],
 )
 def test_no_sampler_tells_a_mean(spectrum, data, sampler):

@@ -182,7 +182,7 @@ def test_a_network_that_corrects_nothing_keeps_its_gain_of_one():
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_gain_tells_of_surveys_where_noise_is_large():
     """A network of random weights, behind surveys that the gain was not measured on: the overlap of
     error and map, over the square of the Wiener filter's error, falls by more than 5 of the

@@ -234,11 +234,8 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "method"),
-    [("deepmass-survey", "deepmass"), pytest.param("gan", "gan", marks=pytest.mark.release)],
-)
+@pytest.mark.release
+@pytest.mark.parametrize(("kind", "method"), [("deepmass-survey", "deepmass"), ("gan", "gan")])
 def test_train_and_map(folder, kind, method, capsys, caplog):
     """From a catalogue to a network for it, and to its map, without a warning; with one for half
     of the galaxies."""

@@ -186,7 +186,12 @@ def test_null_tests_are_told_and_kept(catalog, tmp_path, capsys, method):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "kind"), [("deepmass", "std"), ("dlposterior", "interval"), ("map", "plain")]
+    ("method", "kind"),
+    [
+        ("deepmass", "std"),
+        pytest.param("dlposterior", "interval", marks=pytest.mark.release),
+        ("map", "plain"),
+    ],
 )
 def test_intervals_of_learned_methods(catalog, intervals, spectrum, tmp_path, capsys, method, kind):
     """On what each method has to tell; of another network or number of samples they are refused."""
