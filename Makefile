@@ -13,8 +13,7 @@ new_venv = $(1) -m venv $(2) 2>/dev/null || { rm -rf $(2); \
 	&& PYTHONPATH=$(2)-bootstrap $(1) -m virtualenv --quiet $(2) \
 	&& rm -rf $(2)-bootstrap; }
 
-# Python compiles what is imported when it is; to compile all at once takes as long as the rest.
-INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
+INSTALL := -m pip install --quiet --disable-pip-version-check
 
 setup: $(STAMP)
 
