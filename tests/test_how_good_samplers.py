@@ -92,6 +92,10 @@ def test_chains_of_the_published_schedule():
         pair = "exact of a Gaussian field and hmc of a Gaussian field"
         told = [spread(field, pair, where) for field in (large, small)]
         assert "{} on 192² and {} on 64² ".format(*told) in NOT
+        for row in (field["pairs"][pair] for field in (large, small)):
+            assert abs(row[f"std_ratio_{where}"] - 1) < 3 * row[f"std_ratio_{where}_error"], "right"
+    wide = small["pairs"]["eps and hmc"]
+    assert wide["std_ratio_masked"] - 1 > 3 * wide["std_ratio_masked_error"], "plain"
     told = [spread(large, "eps and hmc", where) for where in ("observed", "masked")]
     assert "observed pixels {} of that of `eps`, in the hole {}".format(*told) in NOT
     (hours,) = {round(large["samplers"]["hmc"]["seconds"] / 3600)}
