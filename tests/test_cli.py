@@ -154,7 +154,7 @@ HEEDFUL = (
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_runs_leave_nothing(catalog, tmp_path, number):
-    command = [sys.executable, "-c", HEEDFUL, "map", str(catalog), "--pixel-arcmin", "0.2"]
+    command = [sys.executable, "-c", HEEDFUL, "map", str(catalog), "--pixel-arcmin", "0.5"]
     command += ["--num-samples", "5000", "--out", str(tmp_path / "deep" / "out")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=0)
     assert process.stderr is not None
