@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experimentruns import SCRIPTS, run
+from experimentruns import SCRIPTS, assert_as_full, run
 
 
 def test_quick_runs_leave_the_results_alone(tmp_path, monkeypatch):
@@ -230,12 +230,16 @@ def test_posterior(shared, tmp_path):
 
 @pytest.mark.release
 def test_calibration_of_the_shipped_default(shared, tmp_path):
-    """Three fields tell little: figures are there, of the same fields, and the controls' too."""
+    """Three fields tell little: figures are there, of the same fields, and the controls' too; and
+    what is told of all skies together is told of the kept ones."""
     figures = run("calibration", shared, tmp_path)
     for name in ("wiener", "dlposterior"):
         row = figures[name]["lines"]["std/error, observed"]
         assert 0.8 < row["value"] < 1.2
         assert (tmp_path / f"calibration_{name}.png").stat().st_size > 20_000
+    skies = run("sky_response", shared, tmp_path)
+    assert_as_full("sky_response", skies, tmp_path)
+    assert skies["dlposterior"]["num_skies"] == 3 and skies["weights"] == figures["weights"]
 
 
 @pytest.mark.release

@@ -179,6 +179,26 @@ def test_chains_from_the_truth():
         assert grown[name]["value"] > 3 * grown[name]["error"], "the control"
 
 
+def test_skies_that_stand_out():
+    figures = results("sky_response")
+    assert figures["weights"] == read_denoiser()[2]["sha256"]
+    learned, gaussian = figures["dlposterior"], figures["wiener"]
+    assert learned["seeds"] == gaussian["seeds"] == [0, 5] and learned["num_skies"] == 200
+    tarp = learned["tarp"]
+    told = f"off by {tarp['pixels']:.3f} pixel by pixel and {tarp['smoothed']:.3f} on smoothed maps"
+    assert f"both together: {told}, where {tarp['limit']:.3f} is the limit of two hundred" in PAGE
+    assert tarp["pixels"] > tarp["limit"] > tarp["smoothed"]
+    slopes = list(learned["truth_on_samples"].values())
+    *most, last = (pm(one, 2) for one in slopes)
+    assert f"over the two hundred it is {', '.join(most)} and {last} in the six bands" in PAGE
+    assert all(one["value"] > 1 + 3 * one["error"] for one in slopes[3:])
+    lowest, *_, highest = gaussian["truth_on_samples"].values()
+    assert f"{pm(lowest, 2)} in the lowest, {pm(highest, 2)} in the highest" in PAGE
+    assert f"has {slopes[-1]['bright']:.3f} of theirs, the quarter with least" in PAGE
+    assert f"with least {slopes[-1]['dull']:.3f} (`experiments/sky_response.py`" in PAGE
+    assert highest["value"] > slopes[-1]["value"] + 3 * highest["error"], "the control fails more"
+
+
 def test_the_mean_of_samples_is_that_of_the_denoiser():
     gap = results("number_of_samples")["one_shot_gap"]
     said = f"beyond chance is {gap['value'] ** 0.5:.3f} of the spread (mean square {pm(gap, 4)};"
