@@ -127,7 +127,7 @@ def test_map_is_the_weighted_sum_of_planes_at_their_angles(cone) -> None:
     assert np.abs(field[0] - design @ fit).max() < 0.05 * weight
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @needs_jaxpm
 def test_same_key_same_map_in_any_batch(cone, project) -> None:
     keys = jax.random.split(jax.random.key(3), 2)

@@ -106,7 +106,7 @@ def test_gibbs_keeps_and_finds_the_gaussian_posterior(data, exact):
             in_axes=(0, 0, None),
         )
     )
-    chains = jnp.full((NUM // 2, *GRID.shape), 0.0)
+    chains = jnp.full((NUM // 4, *GRID.shape), 0.0)
     key = jax.random.key(4)
     for number in range(40):
         keys = jax.random.split(jax.random.fold_in(key, number), len(chains))

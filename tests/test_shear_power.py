@@ -53,7 +53,7 @@ def ratios(spectrum, conjugate=False, **sky):
     [
         (1.0, {}),
         (0.25, {"sky": 0.5}),
-        (1.0, {"noise": 1.3}),
+        pytest.param(1.0, {"noise": 1.3}, marks=pytest.mark.release),
         (0.0, {"conjugate": True}),
     ],
     ids=["prior", "half the shear", "more noise", "flipped"],

@@ -134,12 +134,12 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
 
 
 CASES = {
-    "ks": 2000,
-    "ksplus": 1000,
+    "ks": 1000,
+    "ksplus": 500,
     "wiener": 150,
     "glimpse": 60,
     "mcalens": 60,
-    "deepmass": 1000,
+    "deepmass": 500,
     "deepmass-survey": 300,
     "dlposterior": 120,
     "dlposterior-gibbs": 60,
