@@ -29,7 +29,7 @@ demo: setup
 	@$(BIN)/jaxmap demo
 
 # One process per core. Most of the time goes to compiling, which is serial and takes far less
-# where LLVM does not optimise; `make test-release` compiles as users do. Half of what is left goes
+# where LLVM does not optimise; `make test-release` compiles as users do. Much of what is left goes
 # to how XLA fuses loops, by a flag that its newest versions do not know and stop at.
 PLAIN := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 SOON := XLA_FLAGS="$(PLAIN) --xla_cpu_use_fusion_emitters=false $$XLA_FLAGS"
