@@ -1,10 +1,9 @@
-"""Do samples of bright skies have as much more power as those skies? Why TARP is off by a little.
+"""Do samples of bright skies have as much more power as those skies?
 
 Of an exact posterior the truth's power, regressed over skies on the mean power of its samples, has
 slope 1 in every band, whatever the prior: the samples' power is all that the data tell of it. A
 slope above 1: skies that stand out are given samples that stand out too little. Nineteen samples of
-a sky have a mean that is not exact, which lowers the slope a little. And of all skies together: the
-spread over the error of skies that stand out, and TARP.
+a sky have a mean that is not exact, which lowers the slope a little. And TARP of all skies together.
 
 Reads what calibration.py kept in runs/ of the same kind (``--quick``: of quick runs, and below
 ``--out``), of seed 0 and, if it is there, 5; errors are by jackknife over skies. The Gaussian prior
