@@ -3,7 +3,7 @@
 Of an exact posterior the truth's power, regressed over skies on the mean power of its samples, has
 slope 1 in every band, whatever the prior: the samples' power is all that the data tell of it. A
 slope above 1: skies that stand out are given samples that stand out too little. Nineteen samples of
-a sky have a mean that is not exact, which lowers the slope a little. And TARP of all skies together.
+a sky have a mean that is not exact, which lowers the slope a little. And TARP of all skies.
 
 Reads what calibration.py kept in runs/ of the same kind (``--quick``: of quick runs, and below
 ``--out``), of seed 0 and, if it is there, 5; errors are by jackknife over skies. The Gaussian prior
